@@ -1,0 +1,1 @@
+"""Layer 0: notation and runtime, what everything stands on."""

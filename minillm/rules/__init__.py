@@ -1,0 +1,1 @@
+"""Layer 1: programs that talk by rules, with nothing learned."""
