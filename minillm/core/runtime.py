@@ -1,8 +1,8 @@
 """Where a run happens, in which number format, and how to make it happen the same way again.
 
 Every choice comes with its reason in words, because wrong silent choices are the hardest to find.
-One dial for chance: `seed_everything` seeds the global generators once; everything that draws inside the library takes an
-explicit `torch.Generator` (or a numpy one).
+One dial for chance: `seed_everything` seeds the global generators once; everything that draws inside the
+library takes an explicit `torch.Generator` (or a numpy one).
 
 Names:   bf16 is the 16-bit format with float32's range (8 exponent bits) and 8 bits of precision.
 Next:    minillm/text/village.py
