@@ -33,6 +33,7 @@ class Event:
 
     year: int  # of the paper or the event
     era: str  # a key of ERAS
+    name: str  # two words for a picture
     event: str  # what happened, in a sentence
     source: str  # who says so
     chapter: str  # two digits: the chapter that builds it
@@ -51,6 +52,6 @@ def load_timeline() -> tuple[Event, ...]:
     lines = files("minillm.course").joinpath("data/timeline.tsv").read_text(encoding="utf-8").splitlines()[1:]
     rows = [line.split("\t") for line in lines]
     return tuple(
-        Event(year=int(year), era=era, event=event, source=source, chapter=chapter, check=check)
-        for year, era, event, source, chapter, check in sorted(rows, key=lambda row: int(row[0]))
+        Event(year=int(year), era=era, name=name, event=event, source=source, chapter=chapter, check=check)
+        for year, era, name, event, source, chapter, check in sorted(rows, key=lambda row: int(row[0]))
     )
