@@ -64,7 +64,7 @@ class Explorer(W.VBox):
         self.figure, self.sentence = self.draw()
         self.picture.value = self.figure.png
         self.picture.tooltip = self.figure.alt  # ipywidgets.Image has no alt; a title is what browsers read instead
-        self.status.value = f'<span role="status">{html.escape(self.sentence)}</span>'
+        self.status.value = f'<span role="status">{_lines(self.sentence)}</span>'
 
     def _repr_mimebundle_(self, **kinds: Any) -> Any:
         bundle: Any = super()._repr_mimebundle_(**kinds)
@@ -72,9 +72,14 @@ class Explorer(W.VBox):
         if data is not None:
             still = self.figure._repr_mimebundle_()
             data["image/png"] = still["image/png"]
-            data["text/html"] = f"{still['text/html']}<p>{html.escape(self.sentence)}</p>"
+            data["text/html"] = f"{still['text/html']}<p>{_lines(self.sentence)}</p>"
             data["text/plain"] = f"{type(self).__name__}: {self.sentence}"
         return bundle
+
+
+def _lines(sentence: str) -> str:
+    """The sentence as HTML text, with its line breaks kept."""
+    return html.escape(sentence).replace("\n", "<br>")
 
 
 def slider(label: str, value: float, *, low: float, high: float, step: float | None = None) -> Any:
