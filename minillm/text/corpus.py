@@ -172,7 +172,7 @@ def _from_file(path: Path, max_bytes: int) -> Corpus:
         raise ValueError(
             f"{path}: no text from byte 0 to the end ({path.stat().st_size:,} bytes); give a file with text"
         )
-    documents = [part.strip("\n") for part in re.split(r"\n[^\S\n]*\n", text) if part.strip()]
+    documents = [part.strip("\n") for part in re.split(r"\n(?:[^\S\n]*\n)+", text) if part.strip()]
     if len(documents) == 1:
         documents = [line for line in text.split("\n") if line.strip()]
     return _corpus(path.name, documents, "unknown: your own file", text=text)

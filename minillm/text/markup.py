@@ -17,6 +17,7 @@ Next:    minillm/text/near_duplicates.py
 
 import html
 import re
+from html.entities import html5
 
 _BLOCK = """address article aside blockquote body br caption center dd details dialog dir div dl dt fieldset figcaption
 figure footer form frameset h1 h2 h3 h4 h5 h6 head header hgroup hr html legend li main menu nav noframes noscript ol
@@ -30,7 +31,7 @@ _FLAGS = """allowfullscreen async autofocus autoplay checked compact controls de
 inert ismap itemscope loop multiple muted nohref noshade novalidate nowrap open playsinline readonly required reversed
 selected"""
 
-_VALUE = r"""(?:"[^"<>]{0,2000}"|'[^'<>]{0,2000}'|[^\s"'=<>`]{1,2000})"""
+_VALUE = r"""(?:"[^"]{0,2000}"|'[^']{0,2000}'|[^\s"'=<>`]{1,2000})"""
 _ATTRIBUTES = rf"""(?:\s+(?:[a-z_:@][-\w:.]*\s*=\s*{_VALUE}|(?:{"|".join(_FLAGS.split())})(?=[\s/>])))*"""
 
 
@@ -67,7 +68,13 @@ def remove_markup(text: str) -> str:
         before = None
         while before != text:  # from the innermost pair outwards
             before, text = text, _BBCODE.sub(r"\2", text)
-    return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text) if "&" in text else text
+    return _ENTITY.sub(_character, text) if "&" in text else text
+
+
+def _character(entity: re.Match[str]) -> str:
+    """What an entity stands for; a name that HTML does not know stays as it is written."""
+    name = entity[0][1:]
+    return html.unescape(entity[0]) if name[0] == "#" else html5.get(name, entity[0])
 
 
 def _without_comments(text: str) -> str:

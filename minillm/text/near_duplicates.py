@@ -187,9 +187,10 @@ def candidate_pairs(signature: NDArray[np.uint32], config: NearDuplicateConfig) 
         for row in range(config.rows):
             key_n = _mixed(key_n * np.uint64(0x9E3779B97F4A7C15) + part[:, row].astype(np.uint64))
         order = np.argsort(key_n, kind="stable")
-        edges = np.flatnonzero(np.diff(key_n[order])) + 1
-        for bucket in np.split(order, edges) if n else []:
-            if bucket.size > 1 and part[bucket[0]].min() != _NO_SHINGLES:
+        edge = np.concatenate([[0], np.flatnonzero(np.diff(key_n[order])) + 1, [n]])
+        for b in np.flatnonzero(np.diff(edge) > 1):
+            bucket = order[edge[b] : edge[b + 1]]
+            if part[bucket[0]].min() != _NO_SHINGLES:
                 first, second = np.triu_indices(bucket.size, 1)
                 found.append(bucket[first] * n + bucket[second])  # the stable sort keeps i < j
     code = np.unique(np.concatenate(found))

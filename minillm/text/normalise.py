@@ -29,10 +29,12 @@ _FOLD = {c: unicodedata.normalize("NFKC", chr(c)) for c in range(0xFB00, 0xFB07)
 _FOLD |= {c: chr(c - 0xFEE0) for c in range(0xFF01, 0xFF5F) if chr(c - 0xFEE0).isalnum()}
 _QUOTES = {ord(c): '"' for c in "“”„‟″«»"} | {ord(c): "'" for c in "‘’‚‛′"}
 _QUOTES |= {ord("…"): "...", ord("\u2010"): "-", ord("\u2011"): "-"}
-_SPACES = re.compile(r"[^\S\n]+")
+_SPACES = re.compile(r" [^\S\n]+|[^\S\n ][^\S\n]*")  # every run but the single plain space, which is right already
 _AROUND_LINE_END = re.compile(r" ?\n ?")
 _EMPTY_LINES = re.compile(r"\n{3,}")
 _WORDS = re.compile(f"[{HAN}]|[^\\W_{HAN}]+(?:['’][^\\W_{HAN}]+)*")
+_EDGE_APOSTROPHE = re.compile(r"(?<![a-z0-9])'|'(?![a-z0-9])")
+_ASCII_WORDS = bytes(c if chr(c).isalnum() or c == ord("'") else ord(" ") for c in range(128)) + bytes(128)
 
 
 def normalise(text: str) -> str:
@@ -55,7 +57,9 @@ def normalise(text: str) -> str:
             text = "\n".join(line if _HAS_HAN.search(line) else line.translate(_QUOTES) for line in lines)
         else:
             text = text.translate(_QUOTES)
-    text = _AROUND_LINE_END.sub("\n", _SPACES.sub(" ", text))
+    text = _SPACES.sub(" ", text)
+    if " \n" in text or "\n " in text:
+        text = _AROUND_LINE_END.sub("\n", text)
     return _EMPTY_LINES.sub("\n\n", text).strip()
 
 
@@ -65,4 +69,9 @@ def split_words(text: str) -> list[str]:
     >>> split_words("Don't stop, Mira: 12 boats! 你好")
     ["don't", 'stop', 'mira', '12', 'boats', '你', '好']
     """
-    return _WORDS.findall(text.lower())
+    text = text.lower()
+    if not text.isascii():
+        return _WORDS.findall(text)
+    if "'" in text:
+        text = _EDGE_APOSTROPHE.sub(" ", text)
+    return text.encode().translate(_ASCII_WORDS).decode().split()  # the same, several times as fast

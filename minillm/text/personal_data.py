@@ -25,6 +25,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
+from minillm.text.normalise import HAN
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PersonalDatum:
@@ -42,16 +44,20 @@ _EMAIL = re.compile(
     rf"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{{0,62}}[A-Za-z0-9])?{_DOT}){{1,5}}[A-Za-z]{{2,24}}(?![A-Za-z0-9-]*@)(?![A-Za-z0-9])"
 )
 _SPOKEN_EMAIL = re.compile(
-    r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9][A-Za-z0-9._+-]{0,63} at [A-Za-z0-9-]{1,63}(?: dot [A-Za-z0-9-]{1,63}){1,3}\b",
+    r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9][A-Za-z0-9._+-]{0,63} at (?!(?:the|this|that|a|an|my|your|our) )[A-Za-z0-9-]{1,63}"
+    r"(?: dot [A-Za-z0-9-]{1,63}){0,2}"
+    r" dot (?:com|org|net|edu|gov|info|io|co|ac|uk|us|ca|au|de|fr|es|it|nl|se|ch|eu|cn|jp|in|br|example|test)\b",
     re.IGNORECASE,
 )
 
-_SEPARATOR = r"(?:[ .\-–‑]|\) ?| ?\(| - )"
-_NUMBER = re.compile(rf"(?<![\w.@/#])(?:\+ ?|\()?\d+(?:{_SEPARATOR}\d+)*(?!\w)")
+_NUMBER = re.compile(  # groups of digits; a group in brackets may begin it or stand inside
+    rf"(?<![^\W{HAN}])(?<![.@/#])(?:\+ ?)?(?:\(\+?\d{{1,5}}\)[ -]?)?\d+"
+    rf"(?:(?:[ .\-–‑]| - | ?\(\d{{1,5}}\)[ -]?)\d+)*(?![^\W{HAN}])"
+)
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])")
 _CHINESE_ID = re.compile(r"(?<![A-Za-z0-9])[1-9]\d{5}(19\d\d|20\d\d)(\d\d)(\d\d)\d{3}[0-9Xx](?![A-Za-z0-9])")
 _PAPER = re.compile(
-    r"(?<![A-Za-z0-9])(?=[A-Z0-9-]*\d{4})(?:[A-Z]{1,4}-?)?\d{3,}(?:-?[A-Z0-9]{1,8}){0,3}(?![A-Za-z0-9])"
+    r"(?<![A-Za-z0-9])(?=[A-Z0-9-]{0,24}\d{4})(?:[A-Z]{1,4}-?)?\d{3,}(?:-?[A-Z0-9]{1,8}){0,3}(?![A-Za-z0-9])"
 )
 
 _PHONE_CUE = re.compile(
@@ -72,7 +78,8 @@ _RANGE_CUE = re.compile(
 _MONEY_BEFORE = re.compile(r"(?:[$€£¥₹]|\b(?:USD|EUR|GBP|CNY|RMB))\s?$")
 _SUM_BEFORE = re.compile(r"(?:[=×*÷^<>≤≥≈]|\d\s?[+/-])\s?$")
 _SUM_AFTER = re.compile(r"\s?(?:[=×*÷^%‰€£¥]|[+/]\s?\d|[-−]\s\d|,\d{3}|\.\d|元|美元|人|年|度)")
-_DIGITS_4 = re.compile(r"\d\D?\d\D?\d\D?\d")
+_DIGITS_4 = re.compile(r"\d\D?\d\D?\d\D?\d")  # a quick look before the patterns that take longer
+_DIGITS_6 = re.compile(r"\d(?:[^\w\n]{0,3}\d){5}")
 _DATES = (
     re.compile(r"(?:1[5-9]|20)\d\d[-. –](?:0?[1-9]|1[0-2])[-. –](?:0?[1-9]|[12]\d|3[01])(?: \d{1,2})?"),
     re.compile(r"(?:0?[1-9]|[12]\d|3[01])[-. –](?:0?[1-9]|[12]\d|3[01])[-. –](?:(?:1[5-9]|20)\d\d|\d\d)(?: \d{1,2})?"),
@@ -112,7 +119,8 @@ def mask_personal_data(text: str) -> str:
 
 
 def _emails(text: str) -> Iterator[PersonalDatum]:
-    if "@" in text or "at" in text:
+    lower = text.lower()
+    if any(sign in lower for sign in ("@", "at)", "at]", "at}", "at )", "at ]", "at }", " dot ")):
         for pattern in (_EMAIL, _SPOKEN_EMAIL):
             for match in pattern.finditer(text):
                 yield PersonalDatum(kind="email", start=match.start(), end=match.end())
@@ -134,6 +142,8 @@ def _papers(text: str) -> Iterator[PersonalDatum]:
 
 
 def _numbers(text: str) -> Iterator[PersonalDatum]:
+    if not _DIGITS_6.search(text):
+        return
     for match in _NUMBER.finditer(text):
         if match.end() - match.start() < 6:
             continue
@@ -155,6 +165,8 @@ def _kind(number: str, before: str, after: str) -> str | None:
         return None
     if _ID_CUE.search(before):
         return "id"
+    if number.startswith("+") and 8 <= len(digits) <= 15:
+        return "phone"
     if shape == [3, 2, 4] or (len(digits) >= 13 and _is_card(digits, shape)):
         return "id"
     if len(digits) <= 15 and (_PHONE_CUE.search(before) or _is_phone(number, digits, shape, before)):
@@ -163,8 +175,6 @@ def _kind(number: str, before: str, after: str) -> str | None:
 
 
 def _is_phone(number: str, digits: str, shape: list[int], before: str) -> bool:
-    if number.startswith("+"):
-        return len(digits) >= 8
     if "(" in number:
         return 7 <= len(digits) <= 13 and 2 <= number.find(")") - number.find("(") - 1 <= 5
     if shape in ([3, 3, 4], [3, 4, 4], [1, 3, 3, 4]):
@@ -181,7 +191,7 @@ def _is_card(digits: str, shape: list[int]) -> bool:
     if shape not in ([len(digits)], [4, 6, 5]) and any(size != 4 for size in shape[:-1]):
         return False
     doubled = (2 * int(d) if i % 2 else int(d) for i, d in enumerate(reversed(digits)))
-    return len(set(digits)) > 2 and sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0
+    return len(set(digits)) > 1 and sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0
 
 
 def _iban_holds(iban: str) -> bool:

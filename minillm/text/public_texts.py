@@ -13,6 +13,7 @@ Next:    minillm/text/corpus.py
 import hashlib
 import os
 import tempfile
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -85,6 +86,8 @@ def fetch_public_text(name: str) -> Path:
     try:
         data = _download(wanted)
     except (OSError, HTTPException, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # an answer such as 404 holds its connection open
         reason = getattr(error, "reason", None) or error
         raise ValueError(
             f"the text {name!r} is not in the cache and could not be fetched from {wanted.address}: {reason}. "

@@ -4,10 +4,10 @@
 
 | feature | limit | what it stops |
 |---|---|---|
-| words | ≥ 5 | fragments |
+| words, counting the + and = of a sum | ≥ 5 | fragments |
 | readable characters (letters, digits, spaces, common marks) | ≥ 0.9 | broken encodings, drawings made of signs |
 | mean word length (words in Latin letters) | 2 … 10 | code, run-together text |
-| words with a letter or a digit alone between spaces | ≥ 0.7 | rows of signs |
+| tokens (between spaces) with a letter or digit, or inside a sum | ≥ 0.7 | rows of signs |
 | function words (the, and, of, …), texts of ≥ 20 English words | ≥ 0.06 | lists of keywords, menus |
 | most frequent word, function words aside | ≤ 0.3 | one word over and over |
 | words inside a run of 4 words that was there before | ≤ 0.6 | one sentence over and over |
@@ -32,15 +32,17 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from minillm.text.normalise import HAN, split_words
+from minillm.text.normalise import split_words
 
-_FUNCTION = """a an the and or but if of to in on at by for from with as into than then so not no is are was were be been
-    has have had do does did will would can could it its he she they we you i his her their our my your this that these
-    those there who which what when where how"""
+_FUNCTION = """a an the and or but if of to in on at by for from with as into than then so not no is are was were be
+been has have had do does did will would can could it its he she they we you i his her their our my your
+this that these those there who which what when where how"""
 _FUNCTION_WORDS = frozenset(_FUNCTION.split())
-_UNREADABLE = re.compile(f"[^\\w\\s.,;:!?'\"()\\-–—/%&+=*<>…。，、；：？！“”‘’（）《》·$€£¥°#@{HAN}]|[\ufffd_]")
-_TOKENS = re.compile(r"\S+")
-_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
+_MARKS = ".,;:!?'\"()-/%&+=*<>$#@"
+_READABLE_ASCII = bytes(c for c in range(128) if chr(c).isalnum() or chr(c).isspace() or chr(c) in _MARKS)
+_UNREADABLE = re.compile(f"[^\\w\\s{re.escape(_MARKS)}–—…。，、；：？！“”‘’（）《》·€£¥°]|[\ufffd_]")
+_OPERATOR = re.compile(r"(?<=\d) [-+*/=×÷−] (?=\d)")
+_ONLY_SIGNS = re.compile(r"(?<!\S)(?:[^\w\s]|_)+(?!\S)")
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ɏ]+")
 _CAPITALS = re.compile(r"[A-Z]")
 
@@ -90,9 +92,10 @@ def measure_quality(text: str) -> Quality:
     (13, 0.54, 0.0)
     """
     words = split_words(text)
-    n = len(words)
+    sums = len(_OPERATOR.findall(text))
+    n = len(words) + sums
     latin = _LATIN_WORD.findall(text)
-    tokens = _TOKENS.findall(text)
+    tokens = len(text.split())
     counts = Counter(words)
     function_words = sum(count for word, count in counts.items() if word in _FUNCTION_WORDS)
     top = max((count for word, count in counts.items() if word not in _FUNCTION_WORDS), default=0)
@@ -100,9 +103,9 @@ def measure_quality(text: str) -> Quality:
     return Quality(
         words=n,
         latin_words=len(latin),
-        readable=1 - len(_UNREADABLE.findall(text)) / len(text) if text else 0.0,
+        readable=1 - _unreadable(text) / len(text) if text else 0.0,
         mean_word=letters / len(latin) if latin else 0.0,
-        wordlike=sum(1 for t in tokens if _LETTER_OR_DIGIT.search(t)) / len(tokens) if tokens else 0.0,
+        wordlike=min(1.0, 1 - (len(_ONLY_SIGNS.findall(text)) - sums) / tokens) if tokens else 0.0,
         function_words=function_words / n if n else 0.0,
         one_word=top / n if n else 0.0,
         repeated=_repeated_share(words),
@@ -154,6 +157,12 @@ def letter_surprise(text: str) -> float:
         return 0.0
     pair_n = code_n[:-1].astype(np.intp) * 27 + code_n[1:]
     return float(_pair_surprise()[pair_n].mean())
+
+
+def _unreadable(text: str) -> int:
+    if text.isascii():
+        return len(text.encode().translate(None, _READABLE_ASCII))
+    return len(_UNREADABLE.findall(text))
 
 
 def _letter_codes(text: str) -> NDArray[np.uint8]:
