@@ -55,9 +55,7 @@ class BPETokenizer:
     'lower<|end|>'
     """
 
-    def __init__(
-        self, vocab: Mapping[int, bytes], merges: Sequence[Pair], special_tokens: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, vocab: Mapping[int, bytes], merges: Sequence[Pair], special_tokens: Sequence[str] = ()) -> None:
         self.vocab: dict[int, bytes] = dict(vocab)
         self.merges: list[Pair] = [(bytes(left), bytes(right)) for left, right in merges]
         self.special_tokens = checked_special_tokens(special_tokens)
@@ -200,9 +198,7 @@ class BPETokenizer:
 
     def _merged(self, ids: list[int]) -> list[int]:
         while len(ids) > 1:
-            found = [
-                (merge, place) for place, pair in enumerate(pairwise(ids)) if (merge := self._merge_of.get(pair))
-            ]
+            found = [(merge, place) for place, pair in enumerate(pairwise(ids)) if (merge := self._merge_of.get(pair))]
             if not found:
                 break
             (_, product), place = min(found)

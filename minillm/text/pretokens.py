@@ -159,7 +159,7 @@ def file_chunks(path: Path, size: int = 1 << 20) -> Iterator[str]:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     _ = Path(folder, "a.txt").write_bytes("naïve".encode())
     ...     list(file_chunks(Path(folder, "a.txt"), size=3))
-    ['na', 'ïv', 'e']
+    ['na', 'ïve']
     """
     decoder, read = codecs.getincrementaldecoder("utf-8")(), 0
     with path.open("rb") as file:

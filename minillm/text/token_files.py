@@ -79,7 +79,9 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # ValueError: bad UTF-8 and bad JSON, with the place
         raise ValueError(f"{os.fspath(path)} is not JSON: {error}; is it the right file, and whole?") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{os.fspath(path)} holds a {type(found).__name__}, not a JSON object {{…}}; is it the right file?")
+        raise ValueError(
+            f"{os.fspath(path)} holds a {type(found).__name__}, not a JSON object {{…}}; is it the right file?"
+        )
     return found
 
 
@@ -125,7 +127,9 @@ def read_gpt2(
             continue
         parts = line.split(" ")
         if len(parts) != 2 or not all(parts):
-            raise ValueError(f"{os.fspath(merges_path)}, line {number}: {line!r} is not two tokens with a space between")
+            raise ValueError(
+                f"{os.fspath(merges_path)}, line {number}: {line!r} is not two tokens with a space between"
+            )
         try:
             merges.append((as_bytes(parts[0]), as_bytes(parts[1])))
         except ValueError as error:
@@ -138,7 +142,9 @@ def read_gpt2(
     vocab: dict[int, bytes] = {}
     for text, token in ids.items():
         if type(token) is not int or token < 0 or token in vocab:
-            raise ValueError(f"{os.fspath(vocab_path)}: {text!r} has id {token!r}, which must be an integer ≥ 0 of its own")
+            raise ValueError(
+                f"{os.fspath(vocab_path)}: {text!r} has id {token!r}, which must be an integer ≥ 0 of its own"
+            )
         try:
             vocab[token] = text.encode() if text in are_special else as_bytes(text)
         except ValueError as error:

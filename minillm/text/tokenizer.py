@@ -56,7 +56,9 @@ class _Listed:
         texts: list[str] = []
         for place, token in enumerate(ids):
             if token not in self.vocab:
-                raise ValueError(f"ids[{place}]={token!r} is not in the vocabulary; ids go from 0 to {len(self.vocab) - 1}")
+                raise ValueError(
+                    f"ids[{place}]={token!r} is not in the vocabulary; ids go from 0 to {len(self.vocab) - 1}"
+                )
             texts.append(self.vocab[token])
         return texts
 
@@ -96,7 +98,9 @@ class CharTokenizer(_Listed):
         characters = list(characters)
         for character in characters:
             if len(character) != 1 and character not in special_tokens:
-                raise ValueError(f"characters holds {character!r}, which is not one character; name it in special_tokens")
+                raise ValueError(
+                    f"characters holds {character!r}, which is not one character; name it in special_tokens"
+                )
         super().__init__(characters, special_tokens)
 
     @classmethod
