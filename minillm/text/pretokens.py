@@ -153,7 +153,9 @@ def checked_chunks(chunks: Iterable[str]) -> Iterator[str]:
 
 
 def file_chunks(path: Path, size: int = 1 << 20) -> Iterator[str]:
-    """Read a UTF-8 file in pieces of about `size` bytes, line ends as they are. Bad UTF-8 is a ValueError with its place.
+    """Read a UTF-8 file in pieces of about `size` bytes, line ends as they are.
+
+    Bytes that are not UTF-8 are a ValueError that names the file and the place.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -213,8 +213,8 @@ class WordTokenizer(_Listed):
 
         `join(split(text))` is `text` when that was spaced so. Straight quotation marks open and close in turn.
 
-        >>> WordTokenizer.join(['"', 'Well', ',', '"', 'said', 'Ann', ',', '"', 'that', "'s", '(', 'not', ')', 'it', '.', '"'])
-        '"Well," said Ann, "that\\'s (not) it."'
+        >>> WordTokenizer.join(['"', 'Well', ',', '"', 'said', 'Ann', ',', 'who', "'d", '(', 'not', ')', 'left', '.'])
+        '"Well," said Ann, who\\'d (not) left.'
         """
         text: list[str] = []
         is_open = dict.fromkeys(_STRAIGHT, False)
