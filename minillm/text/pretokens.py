@@ -10,6 +10,8 @@ Paper:   Radford et al. 2019, "Language Models are Unsupervised Multitask Learne
 Names:   a special token here is an "added token" of other libraries.
 Differs: letters are tried before contractions. The two cannot start with the same character, so the cuts are
          the same, and the commonest case is tried first. `pre_tokens_of_chunks` has no counterpart there.
+         What counts as a letter follows the Unicode version of the regex package, so libraries of different age
+         may cut around a character that was assigned in between.
 Next:    minillm/text/tokenizer.py
 """
 

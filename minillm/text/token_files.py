@@ -75,13 +75,12 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     {'a': 1}
     """
     try:
-        found = json.loads(Path(path).read_bytes())
-    except (ValueError, RecursionError) as error:  # ValueError: bad UTF-8 and bad JSON, with the place
-        raise ValueError(f"{os.fspath(path)} is not JSON: {error}; is it the right file, and whole?") from None
+        found = json.loads(Path(path).read_bytes(), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:  # ValueError: bad UTF-8, bad JSON and a key that stands twice
+        raise ValueError(f"{os.fspath(path)} is not sound JSON: {error}; is it the right file, and whole?") from None
     if not isinstance(found, dict):
-        raise ValueError(
-            f"{os.fspath(path)} holds a {type(found).__name__}, not a JSON object {{…}}; is it the right file?"
-        )
+        kind = type(found).__name__
+        raise ValueError(f"{os.fspath(path)} holds a {kind}, not a JSON object {{…}}; is it the right file?")
     return found
 
 
@@ -128,7 +127,7 @@ def read_gpt2(
         parts = line.split(" ")
         if len(parts) != 2 or not all(parts):
             raise ValueError(
-                f"{os.fspath(merges_path)}, line {number}: {line!r} is not two tokens with a space between"
+                f"{os.fspath(merges_path)}, line {number}: {line!r} must be two tokens and a space between"
             )
         try:
             merges.append((as_bytes(parts[0]), as_bytes(parts[1])))
@@ -150,3 +149,12 @@ def read_gpt2(
         except ValueError as error:
             raise ValueError(f"{os.fspath(vocab_path)}: {error}; name it in special_tokens if it is one") from None
     return vocab, merges, special
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key!r} stands twice in one object")
+        found[key] = value
+    return found

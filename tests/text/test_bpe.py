@@ -17,6 +17,7 @@ def merge(pair, parts):\n    return [part for part in parts if part != pair]  # 
 小猫坐在垫子上。小猫的朋友不介意，他们早就认识了。猫和狗都在家里。
 The naïve café — "déjà vu" — costs €3.50;   the    dog\t\tsat on the cat. 🙂🙂 👩‍👩‍👧 the theatre then thanked them.
 """
+ANY = st.text(max_size=3)
 VARIED = [
     CORPUS,
     "Hello world!  It's the theatre's cat, isn't it? WE'LL see 'llama's 'S ''s",
@@ -45,8 +46,8 @@ def rust_files(tmp_path_factory):
     return folder / "vocab.json", folder / "merges.txt"
 
 
-def many_texts():
-    """Pieces that meet in awkward ways, put together at random."""
+def many_texts(between=ANY):
+    """Pieces that meet in awkward ways, put together at random, and other text between them."""
     pieces = [
         END,
         "<|end|>",
@@ -67,11 +68,7 @@ def many_texts():
         "🙂",
         "!",
     ]
-    return st.lists(st.sampled_from(pieces) | st.text(max_size=3), max_size=12).map("".join).filter(is_utf8)
-
-
-def is_utf8(text):
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return st.lists(st.sampled_from(pieces) | between, max_size=12).map("".join)
 
 
 # limits
@@ -235,7 +232,7 @@ def test_their_files_in_our_tokenizer_give_their_ids(rust_files, text):
 
 
 @settings(max_examples=300)
-@given(text=st.text() | many_texts())
+@given(text=st.text(st.characters(exclude_categories=["Cs", "Cn"])) | many_texts(st.nothing()))
 def test_their_files_in_our_tokenizer_give_their_ids_on_any_text(rust_files, text):
     theirs = ByteLevelBPETokenizer(*map(str, rust_files))
     assert BPETokenizer.from_gpt2(*rust_files).encode(text) == theirs.encode(text).ids

@@ -68,10 +68,10 @@ def test_bytes_that_are_no_utf8_are_replaced():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not JSON"),
-        (b'{"format": "mini', "is not JSON"),
-        (b"\xff\xfe{}", "is not JSON"),
-        (b"[" * 100_000, "is not JSON"),
+        (b"", "is not sound JSON"),
+        (b'{"format": "mini', "is not sound JSON"),
+        (b"\xff\xfe{}", "is not sound JSON"),
+        (b"[" * 100_000, "is not sound JSON"),
         (b"[]", "holds a list, not a JSON object"),
         (b"{}", "has format=None, but 'minillm-"),
         (b'{"format": "other-1"}', "has format='other-1'"),
@@ -110,7 +110,7 @@ def test_a_file_of_ours_that_was_damaged_is_refused(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("vocab", "merges", "message"),
     [
-        ('{"a": 0, "a": 1}', "", "vocab.json: 'a' stands twice"),
+        ('{"a": 0, "a": 1}', "", "vocab.json is not sound JSON: 'a' stands twice"),
         ('{"a": "0"}', "", "vocab.json: 'a' has id '0'"),
         ('{"a": 0, "b": 0}', "", "vocab.json: 'b' has id 0"),
         ('{"a": 0}', "#version: 0.2\na b\nab\n", "merges.txt, line 3: 'ab' must be two tokens"),
