@@ -1,8 +1,8 @@
 """How fast our BPE trains and encodes, beside the `tokenizers` package (Rust) in the same run.
 
-    python -m tests.benchmarks.bpe          from the root of the repository
+    python -m tests.benchmarks.bpe [file]          from the root of the repository
 
-Times are medians of five runs made in turn, after a warm-up run of each. The text is 1 MB of English:
+Times are medians of five runs made in turn, after a warm-up run of each. The text is the first 1 MB of the file, else of
 `../shared/data/tinyshakespeare.txt` where it exists, else the language reference that ships inside Python,
 repeated to 1 MB if it is shorter. The Rust package may use all cores; ours uses one. Its training is faster on
 many lines than on one string, because it cuts them in parallel, so it is given lines; its encoder is timed both ways.
@@ -10,6 +10,7 @@ Goals: training within 2 times of Rust's, encoding at 2 MB/s or more.
 """
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +23,11 @@ SIZE = 1_000_000  # characters, which is bytes in ASCII text
 VOCABULARY = 1024
 
 
-def english() -> tuple[str, str]:
+def english(given: str | None = None) -> tuple[str, str]:
     """One megabyte of English, and where it is from."""
-    path = Path(__file__).parents[2].parent / "shared" / "data" / "tinyshakespeare.txt"
-    if path.is_file():
-        return path.read_text(encoding="utf-8")[:SIZE], "tinyshakespeare"
+    path = Path(given or Path(__file__).parents[2].parent / "shared" / "data" / "tinyshakespeare.txt")
+    if given or path.is_file():
+        return path.read_text(encoding="utf-8")[:SIZE], path.stem
     from pydoc_data.topics import topics
 
     text = "\n".join(topics.values())
@@ -57,10 +58,11 @@ def seconds(work: dict[str, Callable[[], object]], runs: int = 5) -> dict[str, f
 
 def main() -> None:
     """Print the ratios."""
-    text, source = english()
+    text, source = english(*sys.argv[1:2])
     lines = text.splitlines(keepends=True)
     megabytes = len(text.encode()) / 1e6
     ours, rust = BPETokenizer.train(text, VOCABULARY), train_rust(lines)
+    ids = ours.encode(text)
     chunks = [text[start : start + 4096] for start in range(0, len(text), 4096)]
     took = seconds(
         {
@@ -72,7 +74,7 @@ def main() -> None:
             "encode stream": lambda: sum(1 for _ in ours.encode_iterable(chunks)),
             "encode rust": lambda: rust.encode(text),
             "encode rust, lines in parallel": lambda: rust.encode_batch(lines),
-            "decode": lambda ids=ours.encode(text): ours.decode(ids),
+            "decode": lambda: ours.decode(ids),
         }
     )
     print(f"BPE, {VOCABULARY} tokens, {megabytes:.2f} MB of {source}; medians of 5")

@@ -1,5 +1,7 @@
 """Pre-tokens: GPT-2's cuts by hand and against the Rust library, streams, and what the checks of input say."""
 
+import itertools
+
 import pytest
 import regex
 from hypothesis import given
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
 from minillm.text.pretokens import (
+    ASCII_PATTERN,
+    GPT2_PATTERN,
     checked_chunks,
     checked_special_tokens,
     file_chunks,
@@ -40,7 +44,23 @@ def test_cuts_by_hand(text, pieces):
 
 @given(AWKWARD)
 def test_the_order_of_the_alternatives_changes_nothing(text):
-    assert pre_tokens(text) == PUBLISHED.findall(text)
+    assert pre_tokens(text) == GPT2_PATTERN.findall(text) == PUBLISHED.findall(text)
+
+
+@given(st.text(st.characters(codec="ascii")) | st.text(st.sampled_from("a'sltrevmd' \n\x0b\x1f9!")))
+def test_the_pattern_for_ascii_is_a_twin_of_the_other(text):
+    assert pre_tokens(text) == ASCII_PATTERN.findall(text) == GPT2_PATTERN.findall(text)
+
+
+def test_the_pattern_for_ascii_is_a_twin_of_the_other_on_all_short_texts():
+    # One character of each kind that the pattern tells apart, in every order.
+    for length in range(1, 6):
+        for characters in itertools.product("sl' 9!\n", repeat=length):
+            text = "".join(characters)
+            assert ASCII_PATTERN.findall(text) == GPT2_PATTERN.findall(text), text
+    for character in map(chr, range(128)):
+        for text in (character, f"a{character}", f" {character}9", f"!{character} "):
+            assert ASCII_PATTERN.findall(text) == GPT2_PATTERN.findall(text), text
 
 
 @given(AWKWARD)
