@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bpe [file]          from the root of the repository
 
-Times are medians of five runs made in turn, after a warm-up run of each. The text is the first 1 MB of the file, else of
+Times are medians of five runs made in turn, after a warm-up run of each. The text is the first 1 MB of the file, or of
 `../shared/data/tinyshakespeare.txt` where it exists, else the language reference that ships inside Python,
 repeated to 1 MB if it is shorter. The Rust package may use all cores; ours uses one. Its training is faster on
 many lines than on one string, because it cuts them in parallel, so it is given lines; its encoder is timed both ways.
