@@ -68,11 +68,12 @@ class BPETokenizer:
             self.special_ids[token] = id_of[token_bytes]
         self._pattern = special_pattern(self.special_tokens)
         self._byte_ids = [_id_of(id_of, bytes([byte]), "every one of the 256 bytes") for byte in range(256)]
-        # From two ids to (rank, id of the product). A pair that stands twice in the list keeps its first rank.
+        # From two ids to (rank, id of the product). Of a pair that stands twice the last counts, as in GPT-2's code.
         self._merge_of: dict[tuple[int, int], tuple[int, int]] = {}
         for rank, (left, right) in enumerate(self.merges):
-            parts = (_id_of(id_of, left, f"merges[{rank}]'s left"), _id_of(id_of, right, f"merges[{rank}]'s right"))
-            self._merge_of.setdefault(parts, (rank, _id_of(id_of, left + right, f"merges[{rank}]'s product")))
+            left_id = _id_of(id_of, left, f"merges[{rank}]'s left")
+            right_id = _id_of(id_of, right, f"merges[{rank}]'s right")
+            self._merge_of[left_id, right_id] = rank, _id_of(id_of, left + right, f"merges[{rank}]'s product")
         self._cache = _Cache(self._encode_bytes)
 
     @classmethod

@@ -32,14 +32,11 @@ def merge_pair(parts: tuple[bytes, ...], pair: Pair) -> tuple[bytes, ...]:
     (b'aa', b'a')
     """
     merged: list[bytes] = []
-    joined = True  # the last part may not be joined: there is none, or it has just been
     for part in parts:
-        if not joined and (merged[-1], part) == pair:
+        if merged and (merged[-1], part) == pair:  # a part that was just joined is longer than pair[0]: no match
             merged[-1] += part
-            joined = True
         else:
             merged.append(part)
-            joined = False
     return tuple(merged)
 
 
@@ -138,7 +135,7 @@ class _PairIndex:
             total = int(self.weight_n[places].sum())
             self._take((right, left), total)
             self._add((new, new), total, places)
-        before = before[~np.append(False, touches[:-1])]
+        # Where the occurrence before touches, the place before is GONE now, and `_grouped` leaves it out.
         for x, total, places in self._grouped(self.symbol_n[before], before):
             self._take((x, left), total)
             self._add((x, new), total, places)

@@ -26,6 +26,11 @@ KNOWN = st.characters(exclude_categories=["Cs", "Cn"])
 AWKWARD = st.text(st.sampled_from("a'sltrevmd' \n\t9!猫é\u0301\x1c\x85\u3000") | KNOWN)
 
 
+def flat(stream):
+    """All pieces in order; a special token as a list of one, to tell it from a pre-token."""
+    return [piece for words, special in stream for piece in [*words, *([[special]] if special else [])]]
+
+
 @pytest.mark.parametrize(
     ("text", "pieces"),
     [
@@ -72,13 +77,21 @@ def test_the_pieces_put_together_are_the_text_and_the_cuts_are_those_of_the_rust
 
 @given(AWKWARD, st.sampled_from([1, 3, 10]), st.sampled_from([(), ("'s",), ("a", "a'", " 9!")]))
 def test_a_stream_is_cut_like_the_whole(text, scan, special_tokens):
-    def flat(stream):
-        return [piece for words, special in stream for piece in [*words, *([special] if special else [])]]
-
     whole = flat(pre_tokens_of_chunks([text], special_tokens))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("minillm.text.pretokens.SCAN", scan)
         assert flat(pre_tokens_of_chunks(text, special_tokens)) == whole
+
+
+@pytest.mark.parametrize("special_tokens", [(), ("a'", "a"), ("ll", "'", "'ll b")])
+@pytest.mark.parametrize("text", ["a'll b", "it're 'v e", "a  \n b   ", "aa'a'la''a", "猫'll bb'll"])
+def test_a_stream_that_is_scanned_at_every_place_is_cut_like_the_whole(text, special_tokens, monkeypatch):
+    whole = list(pre_tokens_of_chunks([text], special_tokens))
+    monkeypatch.setattr("minillm.text.pretokens.SCAN", 1)
+    for cut in range(len(text)):
+        for second in range(cut, len(text)):
+            chunks = [text[:cut], text[cut:second], text[second:]]
+            assert flat(pre_tokens_of_chunks(chunks, special_tokens)) == flat(whole), chunks
 
 
 def test_a_stream_holds_little_back(monkeypatch):
