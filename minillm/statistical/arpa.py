@@ -121,7 +121,7 @@ class _Reader:
 
     def read_sizes(self) -> list[int]:
         sizes: list[int] = []
-        line = self.next_full_line()
+        line = self.next_line()
         while line.startswith("ngram"):
             match = re.fullmatch(r"ngram\s+(\d+)\s*=\s*(\d+)", line, re.ASCII)
             if match is None or int(match[1]) != len(sizes) + 1:

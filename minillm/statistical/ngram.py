@@ -26,10 +26,10 @@ from minillm.statistical.ngram_counts import (
     END_ID,
     START,
     UNKNOWN_ID,
-    choose_vocabulary,
     count_ngrams,
     encode,
     find,
+    learn_vocabulary,
     walk,
 )
 from minillm.statistical.smoothing import Level, add_k, held_out_weights, jelinek_mercer, kneser_ney, maximum_likelihood
@@ -106,9 +106,7 @@ class NGramModel:
         sentences = sentences if isinstance(sentences, Sequence) else list(sentences)
         if not len(sentences) or isinstance(sentences, str):
             raise ValueError("sentences holds no sentence; give at least one list of words, e.g. [['a', 'b']]")
-        vocabulary = choose_vocabulary(sentences, self.min_count, self._given)
-        ids = {word: i for i, word in enumerate([*vocabulary, START])}
-        id_t = encode(sentences, ids)
+        vocabulary, id_t = learn_vocabulary(sentences, self.min_count, self._given)
         counts = count_ngrams(id_t, self.order, len(vocabulary))
         if self.smoothing == "mle":
             levels = maximum_likelihood(counts)
@@ -121,7 +119,7 @@ class NGramModel:
             levels = jelinek_mercer(counts, weights)
         else:
             levels = kneser_ney(counts, self.discounts)
-        self.vocabulary, self._ids, self._levels = vocabulary, ids, levels
+        self._hold(levels, vocabulary)
         self._counts = [found.count_n for found in counts]
         return self
 
@@ -241,9 +239,12 @@ class NGramModel:
         levels, vocabulary = arpa.read_arpa(path)
         model = cls(order=len(levels))
         model.smoothing = "arpa"
-        model.vocabulary, model._levels = vocabulary, levels
-        model._ids = {word: i for i, word in enumerate([*vocabulary, START])}
+        model._hold(levels, vocabulary)
         return model
+
+    def _hold(self, levels: list[Level], vocabulary: list[str]) -> None:
+        self.vocabulary, self._levels = vocabulary, levels
+        self._ids = {word: i for i, word in enumerate([*vocabulary, START])}
 
     def _events(self) -> int:
         if not self._levels:
