@@ -24,6 +24,8 @@ layer 1  statistical   counting words
     statistical/arpa.py         n-gram models as ARPA files, in and out
     statistical/ngram.py        NGramModel: fit, score, sample
     statistical/sampling.py     sample_next: greedy, temperature, top-k, top-p, for every model
+    statistical/metrics.py      accuracy, precision, recall, F1, BLEU
+    statistical/hmm.py          HMM: forward-backward, Viterbi, Baum-Welch
 
 layer 8  course        what turns the library into a course
 """

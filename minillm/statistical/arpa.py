@@ -165,13 +165,13 @@ class _Reader:
         return -math.inf if value <= LOG_ZERO else value * _LN10
 
     def build(self, sections: list[list[tuple[int, float, list[str], float]]]) -> tuple[list[Level], list[str]]:
-        present = {words[0] for _, _, words, _ in sections[0]}
+        present = dict.fromkeys(words[0] for _, _, words, _ in sections[0])
         for marker in (START, END):
             if marker not in present:
                 raise self.wrong(f"there is no unigram {marker}")
         if UNKNOWN not in present:
             sections[0].append((self.number, -math.inf, [UNKNOWN], 0.0))
-        vocabulary = [UNKNOWN, END, *sorted(present - {UNKNOWN, END, START})]
+        vocabulary = [UNKNOWN, END, *(word for word in present if word not in (UNKNOWN, END, START))]
         ids = {word: i for i, word in enumerate([*vocabulary, START])}
         levels: list[Level] = []
         for n, rows in enumerate(sections, start=1):

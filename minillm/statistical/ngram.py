@@ -29,7 +29,7 @@ from minillm.statistical.ngram_counts import (
     count_ngrams,
     encode,
     find,
-    learn_vocabulary,
+    learn_ids,
     walk,
 )
 from minillm.statistical.smoothing import Level, add_k, held_out_weights, jelinek_mercer, kneser_ney, maximum_likelihood
@@ -51,7 +51,8 @@ class NGramModel:
     discount    one number in [0, 1] for all counts and orders (Kneser and Ney's unmodified form), or one an order
     vocabulary  the words that are known; None: those that occur at least `min_count` times. All others are "<unk>"
 
-    After `fit`, `vocabulary` lists the events in the order of `logprobs`: "<unk>", "</s>", then the words, sorted.
+    After `fit`, `vocabulary` lists the events in the order of `logprobs`: "<unk>", "</s>", then the words as they were
+    first met.
 
     >>> model = NGramModel(order=2).fit([["the", "cat", "sat"], ["the", "dog", "sat"]])
     >>> model.logprob("cat", ["the"]) > model.logprob("sat", ["the"])
@@ -90,7 +91,7 @@ class NGramModel:
             raise ValueError(f"min_count={min_count!r} must be at least 1; 1 keeps every word")
         self.order, self.smoothing, self.k, self.weights, self.min_count = order, smoothing, k, weights, min_count
         self.discounts = None if discounts is None else [(d, d, d) for d in discounts]
-        self._given = None if vocabulary is None else frozenset(vocabulary)
+        self._given = None if vocabulary is None else tuple(vocabulary)
         self.vocabulary: list[str] = []
         self._ids: dict[str, int] = {}
         self._levels: list[Level] = []
@@ -106,8 +107,9 @@ class NGramModel:
         sentences = sentences if isinstance(sentences, Sequence) else list(sentences)
         if not len(sentences) or isinstance(sentences, str):
             raise ValueError("sentences holds no sentence; give at least one list of words, e.g. [['a', 'b']]")
-        vocabulary, id_t = learn_vocabulary(sentences, self.min_count, self._given)
-        counts = count_ngrams(id_t, self.order, len(vocabulary))
+        ids, id_t = learn_ids(sentences, self.min_count, self._given)
+        events = ids[START]
+        counts = count_ngrams(id_t, self.order, events)
         if self.smoothing == "mle":
             levels = maximum_likelihood(counts)
         elif self.smoothing == "add-k":
@@ -115,11 +117,11 @@ class NGramModel:
         elif self.smoothing == "interpolated":
             weights = self.weights
             if weights is None:
-                weights = held_out_weights(id_t, self.order, len(vocabulary))
+                weights = held_out_weights(id_t, self.order, events)
             levels = jelinek_mercer(counts, weights)
         else:
             levels = kneser_ney(counts, self.discounts)
-        self._hold(levels, vocabulary)
+        self._hold(levels, ids)
         self._counts = [found.count_n for found in counts]
         return self
 
@@ -239,12 +241,11 @@ class NGramModel:
         levels, vocabulary = arpa.read_arpa(path)
         model = cls(order=len(levels))
         model.smoothing = "arpa"
-        model._hold(levels, vocabulary)
+        model._hold(levels, {word: i for i, word in enumerate([*vocabulary, START])})
         return model
 
-    def _hold(self, levels: list[Level], vocabulary: list[str]) -> None:
-        self.vocabulary, self._levels = vocabulary, levels
-        self._ids = {word: i for i, word in enumerate([*vocabulary, START])}
+    def _hold(self, levels: list[Level], ids: dict[str, int]) -> None:
+        self._levels, self._ids, self.vocabulary = levels, ids, list(ids)[:-1]  # all but "<s>"
 
     def _events(self) -> int:
         if not self._levels:

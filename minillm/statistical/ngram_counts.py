@@ -38,35 +38,35 @@ class OrderCounts:
     at_start_n: np.ndarray  # whether its first word is "<s>"
 
 
-def learn_vocabulary(
+def learn_ids(
     sentences: Sequence[Sequence[str]], min_count: int = 1, given: Iterable[str] | None = None
-) -> tuple[list[str], np.ndarray]:
-    """Return the events in the order of their ids, and the sentences as ids (see `encode`).
+) -> tuple[dict[str, int], np.ndarray]:
+    """Return the id of each event and, last, of "<s>"; and the sentences as ids (see `encode`).
 
-    The events are "<unk>", "</s>", then the words, sorted: those `given`, or else those seen at least `min_count`
-    times. Raises ValueError for a sentence that is a bare string, and for a word that is not a string or is "<s>" or
-    "</s>", which are ours to add.
+    The events are "<unk>", "</s>", then the words: those `given`, or else those seen at least `min_count` times, in
+    the order in which they first appear. Raises ValueError for a sentence that is a bare string, and for a word that
+    is not a string or is "<s>" or "</s>", which are ours to add.
 
-    >>> learn_vocabulary([["b", "a", "b"]], min_count=2)
-    (['<unk>', '</s>', 'b'], array([3, 2, 0, 2, 1]))
+    >>> learn_ids([["b", "a", "b"]], min_count=2)
+    ({'<unk>': 0, '</s>': 1, 'b': 2, '<s>': 3}, array([3, 2, 0, 2, 1]))
     """
     refuse_strings(sentences)
-    number: defaultdict[str, int] = defaultdict(count().__next__)  # by first appearance, so one pass is enough
-    raw = np.fromiter(map(number.__getitem__, chain.from_iterable(sentences)), np.int64)
-    if START in number or END in number:
+    ids: defaultdict[str, int] = defaultdict(count(2).__next__, {UNKNOWN: UNKNOWN_ID, END: END_ID})
+    words = np.fromiter(map(ids.__getitem__, chain.from_iterable(sentences)), np.int64)
+    if START in ids or (words == END_ID).any():
         raise ValueError(MARKERS_ARE_OURS)
-    times = np.bincount(raw, minlength=len(number))
-    words = (
-        {word for word, n in zip(number, times.tolist(), strict=True) if n >= min_count}
-        if given is None
-        else set(given)
-    )
-    if strange := [word for word in words.union(number) if not isinstance(word, str)]:
-        raise ValueError(f"word {strange[0]!r} is not a string; map ids to strings first, e.g. str(id)")
-    vocabulary = [UNKNOWN, END, *sorted(words - {UNKNOWN, END, START})]
-    ids = {word: i for i, word in enumerate(vocabulary)}
-    final = np.array([ids.get(word, UNKNOWN_ID) for word in number], np.int64)
-    return vocabulary, _frame(final[raw], sentences, len(vocabulary))
+    final = dict(ids)
+    if given is not None or min_count > 1:
+        times = np.bincount(words, minlength=len(ids)).tolist()
+        kept = given if given is not None else (word for word, n in zip(ids, times, strict=True) if n >= min_count)
+        events = [word for word in dict.fromkeys(chain((UNKNOWN, END), kept)) if word != START]
+        final = {word: i for i, word in enumerate(events)}
+        words = np.array([final.get(word, UNKNOWN_ID) for word in ids], np.int64)[words]
+    if any(not issubclass(kind, str) for kind in set(map(type, chain(ids, final)))):
+        strange = next(word for word in chain(ids, final) if not isinstance(word, str))
+        raise ValueError(f"word {strange!r} is not a string; map ids to strings first, e.g. str(id)")
+    final[START] = len(final)
+    return final, _frame(words, sentences, final[START])
 
 
 def encode(sentences: Sequence[Sequence[str]], ids: dict[str, int]) -> np.ndarray:
@@ -125,7 +125,9 @@ def count_ngrams(id_t: np.ndarray, order: int, events: int) -> list[OrderCounts]
         last = id_t[at + n - 1]
         inside = last != events  # an n-gram does not run into the next sentence
         at = at[inside]
-        ordered, place = _sorted_with_places(node_t[at] * events + last[inside], at)
+        key = node_t[at] * events + last[inside]
+        rank = _order_of(key)
+        ordered, place = key[rank], at[rank]
         is_new = np.ones(len(ordered), bool)
         is_new[1:] = ordered[1:] != ordered[:-1]
         first = np.flatnonzero(is_new)
@@ -146,17 +148,15 @@ def count_ngrams(id_t: np.ndarray, order: int, events: int) -> list[OrderCounts]
     return found
 
 
-def _sorted_with_places(key: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the keys sorted, and their places in the same order.
+def _order_of(key: np.ndarray) -> np.ndarray:
+    """Return the stable order that sorts non-negative keys: `argsort`, in a third of the time.
 
-    Where both fit into 63 bits they are sorted as one number, which numpy does several times faster than argsort.
+    numpy sorts 16-bit numbers by radix, in linear time; so sort by the last 16 bits, then by those before, and so on.
     """
-    bits = int(place.max(initial=0)).bit_length()
-    if int(key.max(initial=0)).bit_length() + bits <= 63:
-        both = np.sort((key << bits) | place)
-        return both >> bits, both & ((1 << bits) - 1)
-    rank = np.argsort(key)
-    return key[rank], place[rank]
+    rank = np.argsort(key.astype(np.uint16), kind="stable")
+    for shift in range(16, int(key.max(initial=0)).bit_length(), 16):
+        rank = rank[np.argsort((key >> shift).astype(np.uint16)[rank], kind="stable")]
+    return rank
 
 
 def continuation_counts(counts: list[OrderCounts]) -> list[np.ndarray]:
