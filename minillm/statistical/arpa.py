@@ -16,6 +16,7 @@ import math
 import os
 import re
 import tempfile
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,11 +83,16 @@ def read_arpa(path: str | os.PathLike[str]) -> tuple[list[Level], list[str]]:
 
 
 class _Reader:
-    """Reads line by line and knows where it is, so that every complaint has a line number."""
+    """Reads line by line and knows where it is, so that every complaint has a line number.
+
+    It stays with bytes, whose `split` knows the white space of ASCII alone, as KenLM does: a word may hold other kinds.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.number = 0
+        self.ids: dict[bytes, int] = {}
+        self.levels: list[Level] = []
 
     def wrong(self, what: str) -> ValueError:
         return ValueError(f"{self.path.name} line {self.number}: {what}")
@@ -94,27 +100,26 @@ class _Reader:
     def read(self) -> tuple[list[Level], list[str]]:
         with open(self.path, "rb") as file:
             self.file = file
-            while (line := self.next_line()) != "\\data\\":  # what stands before it is comment
+            while self.next_line() != b"\\data\\":  # what stands before it is comment
                 pass
             sizes = self.read_sizes()
-            sections = [self.read_section(n, size, n == len(sizes)) for n, size in enumerate(sizes, start=1)]
-            if (line := self.next_full_line()) != "\\end\\":
-                raise self.wrong(f"expected \\end\\, found {line[:60]!r}")
+            vocabulary = self.read_unigrams(sizes[0], len(sizes) == 1)
+            for n, size in enumerate(sizes[1:], start=2):
+                self.read_ngrams(n, size, n == len(sizes))
+            if (line := self.next_full_line()) != b"\\end\\":
+                raise self.wrong(f"expected \\end\\, found {_text(line)}")
         if len(sizes) == 2 and sizes[1] == 0:
-            del sections[1]
-        return self.build(sections)
+            del self.levels[1]
+        return self.levels, vocabulary
 
-    def next_line(self) -> str:
+    def next_line(self) -> bytes:
         raw = self.file.readline()
         self.number += 1
         if not raw:
             raise self.wrong("the file ends early: an ARPA file goes from \\data\\ to \\end\\")
-        try:
-            return raw.decode("utf-8").strip(" \t\r\n")
-        except UnicodeDecodeError as error:
-            raise self.wrong(f"byte {error.start} of the line is not UTF-8") from None
+        return raw.strip()
 
-    def next_full_line(self) -> str:
+    def next_full_line(self) -> bytes:
         while not (line := self.next_line()):
             pass
         return line
@@ -122,80 +127,92 @@ class _Reader:
     def read_sizes(self) -> list[int]:
         sizes: list[int] = []
         line = self.next_line()
-        while line.startswith("ngram"):
-            match = re.fullmatch(r"ngram\s+(\d+)\s*=\s*(\d+)", line, re.ASCII)
+        while line.startswith(b"ngram"):
+            match = re.fullmatch(rb"ngram\s+(\d+)\s*=\s*(\d+)", line)
             if match is None or int(match[1]) != len(sizes) + 1:
-                raise self.wrong(f"expected 'ngram {len(sizes) + 1}=<how many>', found {line[:60]!r}")
+                raise self.wrong(f"expected 'ngram {len(sizes) + 1}=<how many>', found {_text(line)}")
             sizes.append(int(match[2]))
             line = self.next_line()  # an empty line ends the list
         if line:
-            raise self.wrong(f"expected an empty line after the 'ngram n=' lines, found {line[:60]!r}")
+            raise self.wrong(f"expected an empty line after the 'ngram n=' lines, found {_text(line)}")
         if not 1 <= len(sizes) <= MAX_ORDER:
             raise self.wrong(f"the file has {len(sizes)} orders; 1 to {MAX_ORDER} can be read")
         return sizes
 
-    def read_section(self, n: int, size: int, last: bool) -> list[tuple[int, float, list[str], float]]:
-        if (line := self.next_full_line()) != f"\\{n}-grams:":
-            raise self.wrong(f"expected \\{n}-grams:, found {line[:60]!r}")
-        rows: list[tuple[int, float, list[str], float]] = []
-        while len(rows) < size:
-            fields = re.split(r"[ \t]+", self.next_full_line())
-            if fields[0].startswith("\\"):
-                raise self.wrong(f"{size} {n}-grams were announced, the section ends after {len(rows)}")
+    def rows(self, n: int, size: int, last: bool) -> Iterator[tuple[float, list[bytes], float]]:
+        """Yield log p, the n words and the log backoff weight, in nats, of each line of a section."""
+        if (line := self.next_full_line()) != f"\\{n}-grams:".encode():
+            raise self.wrong(f"expected \\{n}-grams:, found {_text(line)}")
+        for done in range(size):
+            fields = self.next_full_line().split()
+            if fields[0].startswith(b"\\"):
+                raise self.wrong(f"{size} {n}-grams were announced, the section ends after {done}")
             if len(fields) != n + 1 and (last or len(fields) != n + 2):
-                raise self.wrong(
-                    f"expected a log10 probability and {n} words"
-                    + ("" if last else ", with or without a backoff weight")
-                    + f"; found {len(fields)} fields"
-                )
+                also = "" if last else ", with or without a backoff weight"
+                raise self.wrong(f"expected a log10 probability and {n} words{also}; found {len(fields)} fields")
             log_prob = self.number_in(fields[0])
             if log_prob > 0:
-                raise self.wrong(f"log10 probability {fields[0]} is above 0")
-            backoff = self.number_in(fields[n + 1]) if len(fields) == n + 2 else 0.0
-            rows.append((self.number, log_prob, fields[1 : n + 1], backoff))
-        return rows
+                raise self.wrong(f"log10 probability {_text(fields[0])} is above 0")
+            yield log_prob, fields[1 : n + 1], self.number_in(fields[n + 1]) if len(fields) == n + 2 else 0.0
 
-    def number_in(self, text: str) -> float:
+    def number_in(self, field: bytes) -> float:
         try:
-            value = float(text)
+            value = float(field)
         except ValueError:
             value = math.nan
         if math.isnan(value) or value == math.inf:
-            raise self.wrong(f"{text[:60]!r} is not a log10 number")
+            raise self.wrong(f"{_text(field)} is not a log10 number")
         return -math.inf if value <= LOG_ZERO else value * _LN10
 
-    def build(self, sections: list[list[tuple[int, float, list[str], float]]]) -> tuple[list[Level], list[str]]:
-        present = dict.fromkeys(words[0] for _, _, words, _ in sections[0])
+    def read_unigrams(self, size: int, last: bool) -> list[str]:
+        """Read the first level and return the vocabulary: "<unk>", "</s>", then the words as they stand."""
+        found: dict[str, tuple[float, float]] = {}
+        for log_prob, (word,), backoff in self.rows(1, size, last):
+            try:
+                text = word.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise self.wrong(f"byte {error.start} of the word is not UTF-8") from None
+            if text in found:
+                raise self.wrong(f"the unigram {text!r} stands there twice")
+            found[text] = log_prob, backoff
         for marker in (START, END):
-            if marker not in present:
-                raise self.wrong(f"there is no unigram {marker}")
-        if UNKNOWN not in present:
-            sections[0].append((self.number, -math.inf, [UNKNOWN], 0.0))
-        vocabulary = [UNKNOWN, END, *(word for word in present if word not in (UNKNOWN, END, START))]
-        ids = {word: i for i, word in enumerate([*vocabulary, START])}
-        levels: list[Level] = []
-        for n, rows in enumerate(sections, start=1):
-            lines = np.array([row[0] for row in rows], np.int64)
-            word = np.array([[ids.get(w, -1) for w in row[2]] for row in rows], np.int64).reshape(len(rows), n)
-            self.complain(lines, np.any(word < 0, axis=1), "a word is not among the unigrams")
-            node = word[:, 0]
-            for level, column in zip(levels[1:], word.T[1:], strict=False):
-                node = np.where(node >= 0, find(level.key_n, node * len(vocabulary) + column), -1)
-            if n > 1:
-                self.complain(lines, node < 0, f"its first {n - 1} words are not among the {n - 1}-grams")
-                self.complain(lines, word[:, -1] == ids[START], "'<s>' follows nothing")
-            key = node if n == 1 else node * len(vocabulary) + word[:, -1]
-            rank = np.argsort(key, kind="stable")
-            again = np.zeros(len(rows), bool)
-            again[rank[1:]] = key[rank[1:]] == key[rank[:-1]]
-            self.complain(lines, again, "this n-gram stands there twice")
-            log_prob, backoff = (np.array([row[i] for row in rows], np.float64)[rank] for i in (1, 3))
-            if n == 1:
-                log_prob[ids[START]] = -math.inf
-            levels.append(Level(key_n=key[rank], log_prob_n=log_prob, log_backoff_n=backoff))
-        return levels, vocabulary
+            if marker not in found:
+                raise self.wrong(f"there is no unigram {marker} in the section that ends here")
+        found.setdefault(UNKNOWN, (-math.inf, 0.0))
+        found[START] = -math.inf, found[START][1]  # whatever stands there, it is never an event
+        vocabulary = [UNKNOWN, END, *(word for word in found if word not in (UNKNOWN, END, START))]
+        self.ids = {word.encode("utf-8"): i for i, word in enumerate([*vocabulary, START])}
+        pairs = np.array([found[word] for word in [*vocabulary, START]])
+        self.levels.append(Level(key_n=np.arange(len(pairs)), log_prob_n=pairs[:, 0], log_backoff_n=pairs[:, 1]))
+        return vocabulary
 
-    def complain(self, lines: np.ndarray, wrong: npt.ArrayLike, what: str) -> None:
+    def read_ngrams(self, n: int, size: int, last: bool) -> None:
+        log_probs, backoffs, lines, words = (array(kind) for kind in "ddqq")
+        for log_prob, ngram, backoff in self.rows(n, size, last):
+            log_probs.append(log_prob)
+            backoffs.append(backoff)
+            lines.append(self.number)
+            words.extend(self.ids.get(word, -1) for word in ngram)
+        line_at, word = np.array(lines, np.int64), np.array(words, np.int64).reshape(-1, n)
+        self.complain(line_at, np.any(word < 0, axis=1), "a word is not among the unigrams")
+        self.complain(line_at, np.any(word[:, 1:] == len(self.ids) - 1, axis=1), f"{START} follows nothing")
+        node = word[:, 0]
+        for level, column in zip(self.levels[1:], word.T[1:], strict=False):
+            node = np.where(node >= 0, find(level.key_n, node * (len(self.ids) - 1) + column), -1)
+        self.complain(line_at, node < 0, f"its first {n - 1} words are not among the {n - 1}-grams")
+        key = node * (len(self.ids) - 1) + word[:, -1]
+        rank = np.argsort(key, kind="stable")
+        again = np.zeros(len(key), bool)
+        again[rank[1:]] = key[rank[1:]] == key[rank[:-1]]
+        self.complain(line_at, again, "this n-gram stands there twice")
+        log_prob_n, log_backoff_n = np.array(log_probs)[rank], np.array(backoffs)[rank]
+        self.levels.append(Level(key_n=key[rank], log_prob_n=log_prob_n, log_backoff_n=log_backoff_n))
+
+    def complain(self, line_at: np.ndarray, wrong: npt.ArrayLike, what: str) -> None:
         if len(bad := np.flatnonzero(wrong)):
-            self.number = int(lines[bad[0]])
+            self.number = int(line_at[bad[0]])
             raise self.wrong(what)
+
+
+def _text(found: bytes) -> str:
+    return repr(found[:60].decode("utf-8", "replace"))

@@ -103,7 +103,7 @@ def test_windows_line_ends_and_a_missing_unknown_word(tmp_path):
         ("-1.0\t<unk>", "-1.0\ta", 9, "twice"),
         ("\\end\\", "\\2-grams:", 15, r"\\end"),
         ("\\end\\\n", "", 15, "ends early"),
-        ("-0.5\t</s>", "-0.5\tb", 15, "no unigram </s>"),
+        ("-0.5\t</s>", "-0.5\tb", 9, "no unigram </s>"),
     ],
 )
 def test_a_malformed_file_is_refused_with_the_line(tmp_path, old, new, line, message):
@@ -114,7 +114,7 @@ def test_a_malformed_file_is_refused_with_the_line(tmp_path, old, new, line, mes
 
 def test_bytes_and_prefixes_that_do_not_belong(tmp_path):
     (tmp_path / "bytes.arpa").write_bytes(SMALL.encode().replace(b"\ta\t", b"\t\xff\t", 1))
-    with pytest.raises(ValueError, match=r"line 9: byte 5 of the line is not UTF-8"):
+    with pytest.raises(ValueError, match=r"line 9: byte 0 of the word is not UTF-8"):
         NGramModel.from_arpa(tmp_path / "bytes.arpa")
     text = SMALL.replace("ngram 2=2\n", "ngram 2=2\nngram 3=1\n").replace("\\end", "\\3-grams:\n-0.1\ta a a\n\n\\end")
     (tmp_path / "prefix.arpa").write_text(text)
