@@ -135,6 +135,15 @@ def test_the_order_of_the_sentences_does_not_matter():
             assert one.logprob(word, context) == pytest.approx(other.logprob(word, context), rel=1e-12)
 
 
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_what_stands_before_a_sentence_does_not_matter(smoothing):
+    model = NGramModel(3, smoothing).fit([["a", "b"], ["b", "b"]])
+    for context in (["a", "<s>"], ["never", "<s>", "b"], ["<s>", "<s>"]):
+        alone = context[len(context) - 1 - context[::-1].index("<s>") :]
+        np.testing.assert_array_equal(model.logprobs(context), model.logprobs(alone))
+        assert [model.logprob(word, context) for word in model.vocabulary] == list(model.logprobs(alone))
+
+
 def test_words_further_back_than_the_order_do_not_matter():
     model = NGramModel(3).fit([["a", "b", "c", "d"], ["b", "b", "c", "a"]])
     assert model.logprob("d", ["a", "b", "c"]) == model.logprob("d", ["x", "<s>", "y", "b", "c"])
