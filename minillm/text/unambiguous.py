@@ -40,7 +40,11 @@ class _Reader:
         if self.node.place in known:
             values = [known[self.node.place]]
         else:
-            values = _fitting(self.node, heard) if heard and isinstance(self.node, Word) else range(len(column.probability_v))
+            values = (
+                _fitting(self.node, heard)
+                if heard and isinstance(self.node, Word)
+                else range(len(column.probability_v))
+            )
         for value in values:
             if column.probability_v[value] == 0 or any(known.get(rival) == value for rival in column.rivals):
                 continue
@@ -84,7 +88,17 @@ def ambiguity(grammar: Grammar, language: str = "en") -> str:
     seen = set()
     while pairs:
         one, two, said = pairs.pop()
-        key = (id(one.script), one.rest, id(one.node), one.values, id(two.script), two.rest, id(two.node), two.values, one.shared)
+        key = (
+            id(one.script),
+            one.rest,
+            id(one.node),
+            one.values,
+            id(two.script),
+            two.rest,
+            id(two.node),
+            two.values,
+            one.shared,
+        )
         if key in seen:
             continue
         seen.add(key)
@@ -93,7 +107,9 @@ def ambiguity(grammar: Grammar, language: str = "en") -> str:
         if one.rest and two.rest:
             common = min(len(one.rest), len(two.rest))
             if one.rest[:common] == two.rest[:common]:
-                cut = [_Reader(each.script, each.rest[common:], each.node, each.values, each.shared) for each in (one, two)]
+                cut = [
+                    _Reader(each.script, each.rest[common:], each.node, each.values, each.shared) for each in (one, two)
+                ]
                 pairs.append((cut[0], cut[1], said + one.rest[:common]))
             continue
         slow, fast = (one, two) if not one.rest and one.node is not None else (two, one)
@@ -149,7 +165,9 @@ def _alike(ways: list[_Reader]) -> Iterator[tuple[_Reader, _Reader]]:
 def _fitting(word: Word, heard: str) -> list[int]:
     """Return the values that begin with what was heard, or with which it begins."""
     longer = _beginnings(word).get(heard, [])
-    return longer + [value for length in word.lengths if length < len(heard) for value in word.index.get(heard[:length], ())]
+    return longer + [
+        value for length in word.lengths if length < len(heard) for value in word.index.get(heard[:length], ())
+    ]
 
 
 @lru_cache(maxsize=256)

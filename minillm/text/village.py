@@ -20,10 +20,12 @@ from pathlib import Path
 
 from minillm.text.grammar import Derivation, Grammar
 from minillm.text.grammar_templates import read_source
+from minillm.text.village_dirt import DirtyDocument, make_dirty
 from minillm.text.village_kinds import kinds_of
 from minillm.text.village_world import Fact, Person, World
 
 KINDS = ("stories", "facts", "questions", "unknown", "news", "posts", "translations", "sums", "steps")
+DIRTY_START = 10**12  # dirt falls on texts that nobody else reads: far down the endless list
 FOLDER = Path(__file__).parent
 
 
@@ -94,6 +96,13 @@ class Village:
         """Write n sums, such as "12 + 7 = 19."; with `steps` (kind "steps") the way comes before the answer."""
         return self._write("steps" if steps else "sums", n, start)
 
+    def dirty(self, n: int) -> list[DirtyDocument]:
+        """Make n documents as a crawler finds them: stories, news and posts with planted dirt, and the truth about it."""
+        third = -(-n // 3)
+        mixed = zip(*(self._write(kind, third, DIRTY_START) for kind in ("stories", "news", "posts")), strict=True)
+        originals = [text for texts in mixed for text in texts][:n]
+        return make_dirty(originals, list(self.people), (self.seed, zlib.crc32(b"dirty")))
+
     def logprob(self, text: str | tuple[str, str], kind: str = "stories", language: str = "en") -> float:
         """Exact log-probability in nats of a text among the texts of its kind; -inf if it cannot come about.
 
@@ -120,8 +129,14 @@ class Village:
             raise ValueError(f"kind={kind!r} is not one of {', '.join(KINDS)}")
         if kind not in self._grammars:
             file = FOLDER / f"village_{kind}.txt"
-            source = file.read_text(encoding="utf-8") if file.exists() else (FOLDER / "village_texts.txt").read_text(encoding="utf-8")
-            sources = [script for script in read_source(source) if file.exists() or script.name.partition(".")[0] == kind]
+            source = (
+                file.read_text(encoding="utf-8")
+                if file.exists()
+                else (FOLDER / "village_texts.txt").read_text(encoding="utf-8")
+            )
+            sources = [
+                script for script in read_source(source) if file.exists() or script.name.partition(".")[0] == kind
+            ]
             self._grammars[kind] = Grammar(sources, self._kinds)
         return self._grammars[kind]
 

@@ -73,7 +73,12 @@ def _of_adult(person: Person) -> dict[str, tuple[str, str]]:
 
 
 def _things(things: dict[str, words.Thing]) -> Kind:
-    return _kind([{"": (name, thing.zh), "s": (thing.plural, thing.zh), "m": ("", thing.measure)} for name, thing in things.items()])
+    return _kind(
+        [
+            {"": (name, thing.zh), "s": (thing.plural, thing.zh), "m": ("", thing.measure)}
+            for name, thing in things.items()
+        ]
+    )
 
 
 def _pairs(pairs: dict[str, str]) -> Kind:
