@@ -4,6 +4,7 @@
                                              a paragraph is one beat of the text ...
     {X} had [a red|a blue] {T}.              ... and each of its lines one way to say it
       {X}有一个[红|蓝]{T}。                  an indented line says the line above in Chinese, choice by choice
+    ~ gap                                    a paragraph with this head is a fragment; a paragraph `~gap` puts it there
     @mood=0                                  a beat that is said only when the choice `mood` is 0
     The end.                                 (the first option is number 0)
 
@@ -78,9 +79,15 @@ def read_source(text: str) -> list[Source]:
     ({'X': 'child'}, 'Good ')
     """
     sources: list[Source] = []
+    fragments: dict[str, list[str]] = {}
     text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     for paragraph in re.split(r"\n\s*\n", text.strip()):
         lines = paragraph.splitlines()
+        if lines[0].startswith("~ "):
+            fragments[lines[0][2:].strip()] = lines[1:]
+            continue
+        if lines[0].startswith("~"):
+            lines = list(fragments[lines[0][1:].strip()])
         if lines[0].startswith("="):
             name, *facts = lines.pop(0).lstrip("= ").split()
             weight = float(facts.pop()[1:]) if facts and facts[-1].startswith("*") else 1.0

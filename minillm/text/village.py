@@ -22,6 +22,7 @@ from minillm.text.grammar import Derivation, Grammar
 from minillm.text.grammar_templates import read_source
 from minillm.text.village_dirt import DirtyDocument, make_dirty
 from minillm.text.village_kinds import kinds_of
+from minillm.text.village_tags import tagged_sentences
 from minillm.text.village_world import Fact, Person, World
 
 KINDS = ("stories", "facts", "questions", "unknown", "news", "posts", "translations", "sums", "steps")
@@ -66,6 +67,10 @@ class Village:
     def stories(self, n: int, language: str = "en", start: int = 0) -> list[str]:
         """Write n stories, in English ("en") or the same ones in Chinese ("zh")."""
         return self._write("stories", n, start, language)
+
+    def tagged_stories(self, n: int, start: int = 0) -> list[list[tuple[str, str]]]:
+        """Write the sentences of n stories as lists of (word, part of speech), for `minillm.statistical.hmm`."""
+        return [sentence for story in self._write("stories", n, start, "tags") for sentence in tagged_sentences(story)]
 
     def facts(self, n: int, start: int = 0) -> list[str]:
         """State n facts, drawn with replacement: some come often, some once, some never."""
