@@ -38,7 +38,14 @@ _MORE_NOUNS = """answer basket baskets bear bells bench bird birds boat boats bo
 
 
 def _lexicon() -> dict[str, str]:
-    nouns = [*words.JOBS, *(job.place for job in words.JOBS.values()), *words.HOMES, *words.FOODS, *words.ANIMALS, *words.THINGS]
+    nouns = [
+        *words.JOBS,
+        *(job.place for job in words.JOBS.values()),
+        *words.HOMES,
+        *words.FOODS,
+        *words.ANIMALS,
+        *words.THINGS,
+    ]
     nouns += [thing.plural for thing in words.ANIMALS.values()]
     tags = dict.fromkeys([*nouns, *_MORE_NOUNS.split()], "NOUN")
     tags |= {word: tag for tag, text in _LISTS.items() for word in text.split() if not word.endswith("_")}
