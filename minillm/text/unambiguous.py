@@ -1,9 +1,9 @@
 """Decide whether a grammar is unambiguous: do two different rows of choices ever spell the same text?
 
-Two readers start together and must say the same letters. While they make the same choices they are one; where a choice is
-made they may part, and from then on every pair of positions that the same letters can lead to is followed. A pair that can
-say nothing in common is dropped. If no pair ever reaches the end, no text has two derivations: this is a proof, because the
-grammar is finite and every pair is tried.
+Two readers start together and must say the same letters. While they make the same choices they are one; where a choice
+is made they may part, and from then on every pair of positions that the same letters can lead to is followed. A pair
+that can say nothing in common is dropped. If no pair ever reaches the end, no text has two derivations: this is a proof,
+because the grammar is finite and every pair is tried.
 
 Paper:   Even 1965, "On information lossless automata of finite order": the test on pairs of states.
 Differs: letters come in pieces (words), and a pair remembers which words it has fixed, so agreement counts.
@@ -40,7 +40,11 @@ class _Reader:
         if self.node.place in known:
             values = [known[self.node.place]]
         else:
-            values = _fitting(self.node, heard) if heard and isinstance(self.node, Word) else range(len(column.probability_v))
+            values = (
+                _fitting(self.node, heard)
+                if heard and isinstance(self.node, Word)
+                else range(len(column.probability_v))
+            )
         for value in values:
             if column.probability_v[value] == 0 or any(known.get(rival) == value for rival in column.rivals):
                 continue
@@ -84,7 +88,17 @@ def ambiguity(grammar: Grammar, language: str = "en") -> str:
     seen = set()
     while pairs:
         one, two, said = pairs.pop()
-        key = (id(one.script), one.rest, id(one.node), one.values, id(two.script), two.rest, id(two.node), two.values, one.shared)
+        key = (
+            id(one.script),
+            one.rest,
+            id(one.node),
+            one.values,
+            id(two.script),
+            two.rest,
+            id(two.node),
+            two.values,
+            one.shared,
+        )
         if key in seen:
             continue
         seen.add(key)
@@ -93,7 +107,9 @@ def ambiguity(grammar: Grammar, language: str = "en") -> str:
         if one.rest and two.rest:
             common = min(len(one.rest), len(two.rest))
             if one.rest[:common] == two.rest[:common]:
-                cut = [_Reader(each.script, each.rest[common:], each.node, each.values, each.shared) for each in (one, two)]
+                cut = [
+                    _Reader(each.script, each.rest[common:], each.node, each.values, each.shared) for each in (one, two)
+                ]
                 pairs.append((cut[0], cut[1], said + one.rest[:common]))
             continue
         slow, fast = (one, two) if not one.rest and one.node is not None else (two, one)
@@ -134,7 +150,7 @@ def _part(script: Script, language: str, pairs: list[tuple[_Reader, _Reader, str
 
 
 def _alike(ways: list[_Reader]) -> Iterator[tuple[_Reader, _Reader]]:
-    """Pair the ways of which one begins with all that the other says (there can be thousands of ways, so by a table)."""
+    """Pair the ways of which one begins with all that the other says; by a table, as there can be thousands."""
     by_text: dict[str, list[_Reader]] = {}
     for way in ways:
         for other in by_text.setdefault(way.rest, []):
@@ -149,7 +165,9 @@ def _alike(ways: list[_Reader]) -> Iterator[tuple[_Reader, _Reader]]:
 def _fitting(word: Word, heard: str) -> list[int]:
     """Return the values that begin with what was heard, or with which it begins."""
     longer = _beginnings(word).get(heard, [])
-    return longer + [value for length in word.lengths if length < len(heard) for value in word.index.get(heard[:length], ())]
+    return longer + [
+        value for length in word.lengths if length < len(heard) for value in word.index.get(heard[:length], ())
+    ]
 
 
 @lru_cache(maxsize=256)
