@@ -16,8 +16,9 @@ layer 1  text          where text comes from and how it becomes numbers
     text/normalise.py           one spelling for one text: NFC, visible characters, spaces, quotes
     text/markup.py              from a page to its text: tags, scripts, comments, entities
     text/near_duplicates.py     MinHash and locality-sensitive hashing, with an error bound
-    text/boilerplate.py         lines that belong to the site: menus and footers
     text/quality.py             ten features, a limit for each, and a reason in words
+    text/noise.py               lines that no one wrote: signs, broken encodings, dumps
+    text/boilerplate.py         lines that belong to the site: menus and footers
     text/personal_data.py       e-mail addresses, telephone numbers and identity numbers, masked
     text/mixture.py             mixing sources by weight, and how often each is then read
     text/cleaning.py            clean: the seven steps in a row, each with a record
@@ -26,6 +27,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/tokenizer.py           CharTokenizer, WordTokenizer: the two obvious ways to number text
     text/bpe_training.py        learning merges: the plain way, and the fast way with the same answer
     text/bpe.py                 BPETokenizer: bytes joined into tokens, no text unknown
+    text/cleaning.py            clean: the eight steps in a row, each with a record
 
 layer 1  rules         programs that talk by rules
 

@@ -1,21 +1,20 @@
 """Lines that belong to the site and not to the page: menus, footers, "All rights reserved".
 
     boilerplate(line)  ⇔  it stands in at least max(least, share · N) documents that are otherwise different,
-                          and it is no sentence, or it stands at the edge of most of them
+                          and it is no sentence, or a sentence about the site (cookies, copyright, subscribe, …)
 
 One page cannot tell which of its lines are furniture; many pages together can, because furniture repeats. Three
 things repeat and are no furniture, and each has its rule: copies of one page (so the documents must differ in the
-rest of their words), sentences that many people write (so a sentence must stand at the edge of the page), and lines
+rest of their words), sentences that many people write (so a sentence must speak of the site), and lines
 that announce the next ("Note:"; so a line that ends in a colon stays).
 
 Paper:   Raffel et al. 2020, "Exploring the Limits of Transfer Learning" (C4), §2.2, arXiv:1910.10683, drops repeated
          spans in the same spirit; Kohlschütter et al. 2010, "Boilerplate Detection using Shallow Text Features", WSDM.
-Differs: C4 compares spans of three sentences and looks for words such as "lorem ipsum"; we have no list of words.
-Next:    minillm/text/quality.py
+Differs: C4 compares spans of three sentences, and drops lines with words such as "cookie policy" wherever they stand.
+Next:    minillm/text/personal_data.py
 """
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +22,11 @@ from minillm.text.near_duplicates import jaccard, shingles
 
 _DIGITS = re.compile(r"\d+")
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’）)]*$")
+_ABOUT_THE_SITE = re.compile(
+    r"copyright|©|all rights reserved|cookie|privacy|terms of (?:use|service)|subscri|newsletter|sign (?:up|in)|"
+    r"log ?in|click here|read more|share (?:this|on)|follow us|advertisement|sponsored|javascript|your browser|"
+    r"powered by|back to top|skip to|版权|隐私|订阅|登录|注册|点击|广告|转载"
+)
 _SAMPLE = 40  # documents looked at to count how many different ones hold a line
 
 
@@ -33,7 +37,6 @@ class BoilerplateConfig:
     least: int = 5  # different documents that must hold it
     share: float = 0.001  # of all documents that must hold it, when that is more
     longest: int = 200  # characters; a longer line is a paragraph, and its repetition a matter for near_duplicates
-    edge: int = 3  # lines at the top and at the bottom that count as the edge
     same: float = 0.5  # similarity of the rest from which two documents count as one
 
     def __post_init__(self) -> None:
@@ -53,18 +56,15 @@ def find_boilerplate(documents: Sequence[str], config: BoilerplateConfig | None 
     """
     config = config or BoilerplateConfig()
     holders: dict[str, list[int]] = {}
-    at_edge: Counter[str] = Counter()
     for i, document in enumerate(documents):
-        lines = [key for line in document.split("\n") if (key := _key(line))]
-        edge = set(lines[: config.edge] + lines[-config.edge :]) if len(lines) > 1 else set()
-        for key in set(lines):
+        lines = {key for line in document.split("\n") if (key := _key(line))}
+        for key in lines if len(lines) > 1 else ():  # a page is not its own furniture
             if len(key) <= config.longest and not key.endswith((":", "：")):
                 holders.setdefault(key, []).append(i)
-                at_edge[key] += key in edge
     least = max(config.least, config.share * len(documents))
     found: set[str] = set()
     for key, where in holders.items():
-        if len(where) < least or (_SENTENCE_END.search(key) and at_edge[key] < 0.8 * len(where)):
+        if len(where) < least or (_SENTENCE_END.search(key) and not _ABOUT_THE_SITE.search(key)):
             continue
         if _different(key, [documents[i] for i in where[:: max(1, len(where) // _SAMPLE)]], config) >= config.least:
             found.add(key)

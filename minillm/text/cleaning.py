@@ -1,6 +1,6 @@
-"""From raw documents to text worth learning from, in seven steps, each with a record of what it did.
+"""From raw documents to text worth learning from, in eight steps, each with a record of what it did.
 
-    normalise → markup → boilerplate → quality → exact duplicates → near-duplicates → personal data
+    normalise → markup → noise → boilerplate → quality → exact duplicates → near-duplicates → personal data
 
 The order is part of the method. Spelling first, because every later rule compares strings; markup before boilerplate,
 because a menu is a line only when its tags are gone; quality before duplicates, because it is cheap and they are not;
@@ -23,11 +23,21 @@ from hashlib import blake2b
 from minillm.text.boilerplate import BoilerplateConfig, remove_boilerplate
 from minillm.text.markup import remove_markup
 from minillm.text.near_duplicates import NearDuplicateConfig, near_duplicates
+from minillm.text.noise import remove_noise
 from minillm.text.normalise import normalise
 from minillm.text.personal_data import mask_personal_data
 from minillm.text.quality import QualityConfig, why_not
 
-STEPS = ("normalise", "markup", "boilerplate", "quality", "exact duplicates", "near-duplicates", "personal data")
+STEPS = (
+    "normalise",
+    "markup",
+    "noise",
+    "boilerplate",
+    "quality",
+    "exact duplicates",
+    "near-duplicates",
+    "personal data",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,6 +207,7 @@ def _near(texts: list[str], config: CleaningConfig) -> tuple[list[str], dict[int
 _STEP: dict[str, _Step] = {
     "normalise": lambda texts, config: ([normalise(text) for text in texts], {}),
     "markup": lambda texts, config: ([_markup(text) for text in texts], {}),
+    "noise": lambda texts, config: ([remove_noise(text) for text in texts], {}),
     "boilerplate": lambda texts, config: (remove_boilerplate(texts, config.boilerplate), {}),
     "quality": _quality,
     "exact duplicates": _exact,

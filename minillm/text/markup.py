@@ -10,13 +10,14 @@ an HTML element, with attributes that look like attributes.
 
 Paper:   WHATWG, "HTML Living Standard", §13.1 (element names, attributes, void and raw-text elements); the place of
          the step: Penedo et al. 2023, "The RefinedWeb Dataset for Falcon LLM", §3.1, arXiv:2306.01116.
-Differs: no tree is built: nesting does not matter to the text. Wiki, Markdown and BBCode are kept as they are, save
-         BBCode's paired tags.
+Differs: no tree is built: nesting does not matter to the text. Wiki, Markdown and BBCode are kept as they are.
 Next:    minillm/text/near_duplicates.py
 """
 
 import html
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from html.entities import html5
 
 _BLOCK = """address article aside blockquote body br caption center dd details dialog dir div dl dt fieldset figcaption
@@ -26,7 +27,7 @@ _INLINE = """a abbr acronym area audio b base basefont bdi bdo big button canvas
 del dfn em embed font frame i iframe img input ins kbd label link map mark marquee meta meter nobr object output param
 picture progress q rp rt ruby s samp script select slot small source span strike strong style sub sup svg path template
 textarea time tt u var video wbr"""
-_HIDDEN = "script|style|template|noframes|svg|iframe|object|select|textarea|canvas|head(?=[^>]*>)"
+_HIDDEN = "script|style|template|noframes|svg|iframe|object|select|textarea|canvas|head"
 _FLAGS = """allowfullscreen async autofocus autoplay checked compact controls default defer disabled download hidden
 inert ismap itemscope loop multiple muted nohref noshade novalidate nowrap open playsinline readonly required reversed
 selected"""
@@ -39,15 +40,48 @@ def _tag(names: str) -> str:
     return rf"</?(?:{'|'.join(sorted(names.split(), key=len, reverse=True))}){_ATTRIBUTES}\s*/?>"
 
 
-_BLOCK_TAG = re.compile(_tag(_BLOCK), re.IGNORECASE)
-_INLINE_TAG = re.compile(_tag(_INLINE), re.IGNORECASE)
-_HIDDEN_OPEN = re.compile(rf"<({_HIDDEN}){_ATTRIBUTES}\s*>", re.IGNORECASE)
-_DECLARATION = re.compile(r"<!doctype[^<>]{0,300}>|<\?xml[^<>]{0,300}\?>", re.IGNORECASE)
-_BBCODE = re.compile(
-    r"\[(b|i|u|s|url|quote|code|img|size|color|center|list)(?:=[^\]\n]{1,200})?\]((?:(?!\[\1).){0,5000}?)\[/\1\]",
-    re.IGNORECASE | re.DOTALL,
+_COMMENT, _DECLARATION = r"<!--", r"<!doctype[^<>]{0,300}>|<\?xml[^<>]{0,300}\?>"
+_ANY = re.compile(
+    rf"(?P<comment>{_COMMENT})|(?P<hidden><(?P<name>{_HIDDEN}){_ATTRIBUTES}\s*>)|(?P<declaration>{_DECLARATION})"
+    rf"|(?P<block>{_tag(_BLOCK)})|(?P<inline>{_tag(_INLINE)})",
+    re.IGNORECASE,
 )
 _ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,31}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Markup:
+    """One piece of markup, text[start:end]; a block element ends the line that it stands in."""
+
+    start: int
+    end: int
+    ends_line: bool
+
+
+def find_markup(text: str) -> Iterator[Markup]:
+    """Tags, comments, declarations, and elements that are not for reading, from left to right.
+
+    A comment that is never closed is none: cutting there could lose the rest of the page. Of a script that is never
+    closed only the tag counts.
+
+    >>> [(found.start, found.end) for found in find_markup("a <b>c</b> < d")]
+    [(2, 5), (6, 10)]
+    """
+    at = 0
+    lower = text.lower() if "<" in text else ""
+    last = {"-->": lower.rfind("-->")}  # so that a page of openings is not searched to its end for each
+    while lower and (match := _ANY.search(text, at)):
+        at = match.end()
+        if match["comment"]:
+            closed = lower.find("-->", at) if at <= last["-->"] else -1
+            if closed < 0:
+                continue
+            at = closed + 3
+        elif match["hidden"]:
+            closing = f"</{match['name'].lower()}"
+            end = lower.find(closing, at) if at <= last.setdefault(closing, lower.rfind(closing)) else -1
+            at = lower.find(">", end) + 1 if end >= 0 and lower.find(">", end) >= 0 else at
+        yield Markup(start=match.start(), end=at, ends_line=bool(match["block"]))
 
 
 def remove_markup(text: str) -> str:
@@ -61,13 +95,12 @@ def remove_markup(text: str) -> str:
     'Write <b> for bold.'
     """
     if "<" in text:
-        text = _without_hidden(_without_comments(text))
-        text = _DECLARATION.sub("", text)
-        text = _INLINE_TAG.sub("", _BLOCK_TAG.sub("\n", text))
-    if "[/" in text:
-        before = None
-        while before != text:  # from the innermost pair outwards
-            before, text = text, _BBCODE.sub(r"\2", text)
+        parts: list[str] = []
+        at = 0
+        for found in find_markup(text):
+            parts += [text[at : found.start], "\n" if found.ends_line else ""]
+            at = found.end
+        text = "".join(parts) + text[at:]
     return _ENTITY.sub(_character, text) if "&" in text else text
 
 
@@ -75,30 +108,3 @@ def _character(entity: re.Match[str]) -> str:
     """What an entity stands for; a name that HTML does not know stays as it is written."""
     name = entity[0][1:]
     return html.unescape(entity[0]) if name[0] == "#" else html5.get(name, entity[0])
-
-
-def _without_comments(text: str) -> str:
-    """Drop <!-- … -->. A comment that is never closed stays: cutting there could lose the rest of the page."""
-    parts: list[str] = []
-    start = 0
-    while (opened := text.find("<!--", start)) >= 0 and (closed := text.find("-->", opened + 4)) >= 0:
-        parts.append(text[start:opened])
-        start = closed + 3
-    return "".join(parts) + text[start:]
-
-
-def _without_hidden(text: str) -> str:
-    """Drop elements whose content is not for reading (scripts, styles, drawings, the page's head)."""
-    parts: list[str] = []
-    start = 0
-    lower = text.lower()
-    while opened := _HIDDEN_OPEN.search(text, start):
-        end = lower.find(f"</{opened[1].lower()}", opened.end())
-        closed = text.find(">", end) if end >= 0 else -1
-        if closed < 0:  # never closed: drop the tag alone
-            parts.append(text[start : opened.start()])
-            start = opened.end()
-            continue
-        parts.append(text[start : opened.start()])
-        start = closed + 1
-    return "".join(parts) + text[start:]

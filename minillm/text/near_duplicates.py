@@ -18,7 +18,7 @@ Paper:   Broder 1997, "On the resemblance and containment of documents", Compres
 Names:   r rows and b bands as in the textbooks; k = r · b hash functions; Broder's "resemblance" is our s.
 Differs: the k functions are multiply-shift hashes of well-mixed 64-bit shingles, not true random permutations; a
          test measures that estimate and band probability keep to the formulas.
-Next:    minillm/text/personal_data.py
+Next:    minillm/text/quality.py
 """
 
 import math

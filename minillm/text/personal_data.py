@@ -6,8 +6,8 @@ An e-mail address has a shape of its own. A number has not: "12-14" is a pair of
 date, 1,200 a price, and 555-0142 a telephone. So a number is masked on one of two grounds:
 
 - **its structure**: a plus and 8–15 digits (E.164), a bracketed area code, a leading zero with 9–13 grouped digits,
-  the groupings 3-3-4, 3-4-4 and 3-0ddd; 3-2-4 for an identity number; a payment card with a valid check digit (Luhn),
-  an IBAN with a valid remainder (ISO 7064), a Chinese resident number with a real date of birth in it (GB 11643);
+  the groupings 3-3-4, 3-4-4 and 3-4; 3-2-4 for an identity number; a payment card by its four fours or its check
+  digit (Luhn), an IBAN by its remainder (ISO 7064), a Chinese resident number by its date of birth (GB 11643);
 - **the word before it**: "call", "tel.", "电话" for a telephone of 6–15 digits; "ID", "passport", "account", "身份证"
   for an identity number with at least 5 characters.
 
@@ -44,8 +44,8 @@ _EMAIL = re.compile(
     rf"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{{0,62}}[A-Za-z0-9])?{_DOT}){{1,5}}[A-Za-z]{{2,24}}(?![A-Za-z0-9-]*@)(?![A-Za-z0-9])"
 )
 _SPOKEN_EMAIL = re.compile(
-    r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9][A-Za-z0-9._+-]{0,63} at (?!(?:the|this|that|a|an|my|your|our) )[A-Za-z0-9-]{1,63}"
-    r"(?: dot [A-Za-z0-9-]{1,63}){0,2}"
+    r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9][A-Za-z0-9._+-]{0,63} at "
+    r"(?!(?:the|this|that|a|an|my|your|our) )[A-Za-z0-9-]{1,63}(?: dot [A-Za-z0-9-]{1,63}){0,2}"
     r" dot (?:com|org|net|edu|gov|info|io|co|ac|uk|us|ca|au|de|fr|es|it|nl|se|ch|eu|cn|jp|in|br|example|test)\b",
     re.IGNORECASE,
 )
@@ -55,7 +55,7 @@ _NUMBER = re.compile(  # groups of digits; a group in brackets may begin it or s
     rf"(?:(?:[ .\-–‑]| - | ?\(\d{{1,5}}\)[ -]?)\d+)*(?![^\W{HAN}])"
 )
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])")
-_CHINESE_ID = re.compile(r"(?<![A-Za-z0-9])[1-9]\d{5}(19\d\d|20\d\d)(\d\d)(\d\d)\d{3}[0-9Xx](?![A-Za-z0-9])")
+_CHINESE_ID = re.compile(r"(?<![A-Za-z0-9])\d{6}(19\d\d|20\d\d)(\d\d)(\d\d)\d{3}[0-9Xx](?![A-Za-z0-9])")
 _PAPER = re.compile(
     r"(?<![A-Za-z0-9])(?=[A-Z0-9-]{0,24}\d{4})(?:[A-Z]{1,4}-?)?\d{3,}(?:-?[A-Z0-9]{1,8}){0,3}(?![A-Za-z0-9])"
 )
@@ -137,7 +137,11 @@ def _papers(text: str) -> Iterator[PersonalDatum]:
         if _is_date(*map(int, match.groups())):
             yield PersonalDatum(kind="id", start=match.start(), end=match.end())
     for match in _PAPER.finditer(text):
-        if sum(map(str.isalnum, match[0])) >= 5 and _ID_CUE.search(text[max(0, match.start() - 40) : match.start()]):
+        if (
+            sum(map(str.isalnum, match[0])) >= 5
+            and not _is_calendar(match[0])
+            and _ID_CUE.search(text[max(0, match.start() - 40) : match.start()])
+        ):
             yield PersonalDatum(kind="id", start=match.start(), end=match.end())
 
 
@@ -161,17 +165,22 @@ def _kind(number: str, before: str, after: str) -> str | None:
         return None
     if _MONEY_BEFORE.search(before) or _SUM_BEFORE.search(before) or _SUM_AFTER.match(after):
         return None
-    if any(pattern.fullmatch(number) for pattern in _DATES) and not _PHONE_CUE.search(before):
+    if _is_calendar(number) and not _PHONE_CUE.search(before):
         return None
     if _ID_CUE.search(before):
         return "id"
     if number.startswith("+") and 8 <= len(digits) <= 15:
         return "phone"
-    if shape == [3, 2, 4] or (len(digits) >= 13 and _is_card(digits, shape)):
+    if shape == [3, 2, 4] or _is_card_layout(groups) or (len(digits) >= 13 and _is_card(digits, shape)):
         return "id"
     if len(digits) <= 15 and (_PHONE_CUE.search(before) or _is_phone(number, digits, shape, before)):
         return "phone"
     return None
+
+
+def _is_calendar(number: str) -> bool:
+    """A date, or a range of years."""
+    return any(pattern.fullmatch(number) for pattern in _DATES)
 
 
 def _is_phone(number: str, digits: str, shape: list[int], before: str) -> bool:
@@ -179,11 +188,16 @@ def _is_phone(number: str, digits: str, shape: list[int], before: str) -> bool:
         return 7 <= len(digits) <= 13 and 2 <= number.find(")") - number.find("(") - 1 <= 5
     if shape in ([3, 3, 4], [3, 4, 4], [1, 3, 3, 4]):
         return "." not in number or shape != [1, 3, 3, 4]
-    if shape == [3, 4]:  # 555-0142; the second half of a range never begins with 0 and is larger
+    if shape == [3, 4]:  # 555-0142; rarely a range, and then a word says so
         return "." not in number and not _RANGE_CUE.search(before)
     if digits.startswith("0"):
         return shape == [11] or (len(shape) > 1 and shape[0] > 1 and 9 <= len(digits) <= 13 and "." not in number)
     return shape == [11] and digits[0] == "1" and digits[1] in "3456789"  # a Chinese mobile number
+
+
+def _is_card_layout(groups: list[str]) -> bool:
+    """Four groups of four: a card, whether its check digit is right or mistyped; but not a row of years."""
+    return [len(group) for group in groups] == [4, 4, 4, 4] and any(not 1000 <= int(group) < 2100 for group in groups)
 
 
 def _is_card(digits: str, shape: list[int]) -> bool:

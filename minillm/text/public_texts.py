@@ -124,7 +124,7 @@ def _download(wanted: PublicText) -> bytes:
     request = urllib.request.Request(wanted.address, headers={"User-Agent": "minillm-course"})
     data = bytearray()
     with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
-        while len(data) <= wanted.size and (chunk := answer.read(min(_CHUNK, wanted.size + 1 - len(data)))):
+        while chunk := answer.read(min(_CHUNK, wanted.size + 1 - len(data))):  # at most one byte too many
             data += chunk
     return bytes(data)
 

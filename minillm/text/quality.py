@@ -21,7 +21,7 @@ Paper:   Rae et al. 2021, "Scaling Language Models" (Gopher), §A.1.1, arXiv:211
          al. 2020, "CCNet", §3.3, arXiv:1911.00359 (a model's perplexity as a filter).
 Differs: the limits suit texts from five words up; Gopher begins at fifty. A Chinese character counts as a word, and
          rules about English letters and function words ask only texts that are written in Latin letters.
-Next:    minillm/text/personal_data.py
+Next:    minillm/text/noise.py
 """
 
 import re

@@ -11,12 +11,16 @@ Next:    minillm/text/cleaning.py
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from minillm.text.dice import Dice
 
 PERSONAL = ("email", "phone", "id")
 WHOLE_LINES = ("boilerplate", "noise")
+
+# Only texts of this length get near copies: there two changed words leave at least 0.8 of all runs of three words. In a
+# shorter one two words can be all that tells one village event from another, and nobody could say which is a copy.
+LEAST_WORDS = 60
 
 BOILERPLATE: tuple[Callable[[Dice], str], ...] = (
     lambda dice: "Home | News | Stories | Contact",
@@ -126,40 +130,45 @@ def make_dirty(originals: Sequence[str], names: Sequence[str], seeds: Sequence[i
     Document i depends on the seeds and on the originals up to i alone.
     """
     documents: list[DirtyDocument] = []
+    first_with: dict[str, int] = {}
     written: list[tuple[list[str], tuple[str, ...]]] = []  # lines and decoys of each, before the dirt
     for i, original in enumerate(originals):
         dice = Dice(*seeds, i)
         fate = dice.uniform()
+        if original in first_with:  # a small world repeats itself: then it is an exact copy, whatever fate says
+            documents.append(_copied(documents[first_with[original]], first_with[original]))
+            written.append(written[first_with[original]])
+            continue
         firsts = [k for k, document in enumerate(documents) if not document.copy and not document.junk]
         if fate < 0.05:
             documents.append(_junk(dice))
             written.append(([], ()))
             continue
-        if fate < 0.25 and firsts:
+        if fate < 0.15 and firsts:
             earlier = dice.pick(firsts)
+            documents.append(_copied(documents[earlier], earlier))
+            written.append(written[earlier])
+            continue
+        long = [k for k in firsts if written[k][0][0].count(" ") >= LEAST_WORDS]
+        if fate < 0.25 and long:
+            earlier = dice.pick(long)
             lines, decoys = written[earlier]
-            if fate < 0.15:
-                source = documents[earlier]
-                copy = DirtyDocument(
-                    text=source.text,
-                    clean=source.clean,
-                    planted=source.planted,
-                    decoys=decoys,
-                    copy="exact",
-                    copy_of=earlier,
-                )
-                documents.append(copy)
-            else:
-                lines = [_reworded(lines[0], dice), *lines[1:]]
-                documents.append(_soil(lines, decoys, dice, names, copy="near", copy_of=earlier))
+            lines = [_reworded(lines[0], dice), *lines[1:]]
+            documents.append(_soil(lines, decoys, dice, names, copy="near", copy_of=earlier))
             written.append((lines, decoys))
             continue
         lines = original.split("\n")
         decoys = (dice.pick(DECOYS),) if dice.chance(0.5) else ()
         lines = [*lines, *decoys]
+        first_with[original] = i
         written.append((lines, decoys))
         documents.append(_soil(lines, decoys, dice, names))
     return documents
+
+
+def _copied(source: DirtyDocument, number: int) -> DirtyDocument:
+    """The same document again."""
+    return replace(source, copy="exact", copy_of=number)
 
 
 def _reworded(text: str, dice: Dice) -> str:

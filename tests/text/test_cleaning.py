@@ -92,9 +92,9 @@ def test_cleaning_twice_is_cleaning_once(dirty):
 
 def test_steps_can_be_left_out():
     raw = ["<b>Mira</b>  sold the bread on the quay."]
-    assert clean(raw, CleaningConfig(steps=("markup",))).documents == ["Mira  sold the bread on the quay."] or True
+    assert clean(raw, CleaningConfig(steps=("markup",))).documents == ["Mira sold the bread on the quay."]
     assert clean(raw, CleaningConfig(steps=())).documents == raw
-    with pytest.raises(ValueError, match="polish.*the steps are normalise"):
+    with pytest.raises(ValueError, match=r"polish.*the steps are normalise"):
         CleaningConfig(steps=("polish",))
     with pytest.raises(ValueError, match="not a step that was taken"):
         clean(raw, CleaningConfig(steps=())).step("markup")

@@ -91,6 +91,13 @@ def test_it_agrees_with_comparing_every_pair():
         assert j in kept and result.similarity[i] == jaccard(sets[i], sets[j]) >= config.threshold
 
 
+def test_a_chain_is_no_group():
+    words = [f"w{i}" for i in range(60)]
+    a, b, c = (" ".join(words[at : at + 50]) for at in (0, 5, 10))  # a is near b, b is near c, a is not near c
+    result = near_duplicates([a, b, c], NearDuplicateConfig(threshold=0.75))
+    assert result.kept == [0, 2] and result.copy_of == {1: 0}
+
+
 def test_limits():
     assert near_duplicates([]).kept == []
     assert near_duplicates(["", "", "?!", "?!"]).kept == [0, 1, 2, 3]  # no words, nothing to say about them
