@@ -14,6 +14,7 @@ layer 1  text          where text comes from and how it becomes numbers
 layer 1  rules         programs that talk by rules
     rules/script.py             the script that Eliza follows: text that anybody can write, checked line by line
     rules/eliza.py              Eliza: keywords, patterns and replies, with nothing understood
+    rules/rulebook.py           a rule book: rules and facts as text that anybody can read, write and check
     rules/expert.py             an expert system: facts, rules that make new facts, and an answer to "why?"
 
 layer 1  statistical   counting words

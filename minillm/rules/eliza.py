@@ -15,7 +15,7 @@ Names:   decompose = decomposition rule, reassemble = reassembly rule, keystack 
 Differs: the memory speaks at the first sentence without a keyword (the paper adds a counter), and memory rules are
          tried in order (the program took one at random); more delimiters than comma and full stop; words keep their
          capitals; every reply carries a trace; a pattern is matched without backtracking, in linear time.
-Next:    minillm/rules/expert.py
+Next:    minillm/rules/rulebook.py
 """
 
 import re

@@ -1,13 +1,9 @@
 """An expert system: facts, rules that make new facts, and an answer to "why?".
 
-    rule grandparent
-      if   ?x, parent of, ?y
-      if   ?y, parent of, ?z
-      then ?x, grandparent of, ?z
+    facts, rules -> match every rule with every fact -> new facts -> again, until nothing new follows: the fixpoint
 
-A fact is a triple (subject, relation, object); ?x stands for anything, the same thing everywhere in a rule. Forward
-chaining applies every rule to every fact until nothing new follows: the fixpoint. Rules only add, so the order
-of rules and facts changes nothing in the end, only the way there.
+Rules only add, so the order of rules and facts changes nothing in the end, only the way there. Rules cannot invent
+names, so the end always comes.
 
 Paper:   Buchanan & Shortliffe (eds.) 1984, "Rule-Based Expert Systems: The MYCIN Experiments" (rules and explanations);
          Bancilhon & Ramakrishnan 1986, "An Amateur's Introduction to Recursive Query Processing Strategies",
@@ -21,65 +17,8 @@ Next:    minillm/statistical/information.py
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-Triple = tuple[str, str, str]
-
-BUILT_IN = Path(__file__).parent / "data" / "village.rules"
-DIFFERS = "is not"
-"""The one built-in relation: `?x, is not, ?y` holds when both are known and different."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rule:
-    """If all conditions hold, the conclusion holds. Variables begin with a question mark.
-
-    >>> Rule(name="child", conditions=(("?x", "parent of", "?y"),), conclusion=("?y", "child of", "?z"))
-    Traceback (most recent call last):
-        ...
-    ValueError: rule child: the conclusion uses ?z, which no condition binds; conditions bind ?x, ?y
-    """
-
-    name: str
-    conditions: tuple[Triple, ...]
-    conclusion: Triple
-
-    def __post_init__(self) -> None:
-        bound = {word for triple in self.facts_needed for word in _variables(triple)}
-        if not self.facts_needed:
-            raise ValueError(f"rule {self.name}: no condition asks for a fact; add one such as ?x, parent of, ?y")
-        for where, triple in [*(("a condition", triple) for triple in self.tests), ("the conclusion", self.conclusion)]:
-            for variable in _variables(triple):
-                if variable not in bound:
-                    known = ", ".join(sorted(bound)) or "nothing"
-                    raise ValueError(f"rule {self.name}: {where} uses {variable}, which no condition binds; "
-                                     f"conditions bind {known}")  # fmt: skip
-        if self.conclusion[1] == DIFFERS or any(
-            _is_variable(triple[1]) for triple in (*self.conditions, self.conclusion)
-        ):
-            raise ValueError(f"rule {self.name}: a relation is a fixed name other than {DIFFERS!r} in the conclusion; "
-                             f"write for example: then ?y, child of, ?x")  # fmt: skip
-
-    @property
-    def facts_needed(self) -> tuple[Triple, ...]:
-        """The conditions that facts must meet, without the tests for difference."""
-        return tuple(triple for triple in self.conditions if triple[1] != DIFFERS)
-
-    @property
-    def tests(self) -> tuple[Triple, ...]:
-        """The conditions `?x, is not, ?y`."""
-        return tuple(triple for triple in self.conditions if triple[1] == DIFFERS)
-
-    def __str__(self) -> str:
-        return f"{self.name}: if {' and '.join(map(' '.join, self.conditions))} then {' '.join(self.conclusion)}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rulebook:
-    """Rules, and the relations of which a subject can have only one (a person lives in one place)."""
-
-    rules: tuple[Rule, ...]
-    single: frozenset[str] = frozenset()
+from minillm.rules.rulebook import Rule, Rulebook, Triple, check_fact, is_variable
 
 
 @dataclass(slots=True)
@@ -151,8 +90,8 @@ def forward_chain(
         raise ValueError(f"strategy={strategy!r} is unknown; use 'agenda' or 'naive'")
     book = rules if isinstance(rules, Rulebook) else Rulebook(rules=tuple(rules))
     known = Conclusions(single=book.single)
-    for fact in facts:
-        known.facts[_checked(fact)] = None
+    for fact in (*facts, *book.facts):
+        known.facts[check_fact(fact)] = None
     if len(known.facts) > limit:
         raise ValueError(f"{len(known.facts)} facts were given and limit={limit}; give fewer facts or a higher limit")
 
@@ -185,8 +124,8 @@ class _Shelf:
         """The shortest list that holds every fact that could meet the condition."""
         subject, relation, other = _fill(condition, binding)
         keys = [(relation, "", "")]
-        keys += [(relation, "subject", subject)] * (not _is_variable(subject))
-        keys += [(relation, "object", other)] * (not _is_variable(other))
+        keys += [(relation, "subject", subject)] * (not is_variable(subject))
+        keys += [(relation, "object", other)] * (not is_variable(other))
         return min((self.places.get(key, []) for key in keys), key=len)
 
 
@@ -251,7 +190,7 @@ def _unify(condition: Triple, fact: Triple, binding: Mapping[str, str]) -> dict[
     """The binding that makes the condition equal to the fact, or None."""
     bound = dict(binding)
     for wanted, there in zip(condition, fact, strict=True):
-        if (bound.setdefault(wanted, there) if _is_variable(wanted) else wanted) != there:
+        if (bound.setdefault(wanted, there) if is_variable(wanted) else wanted) != there:
             return None
     return bound
 
@@ -259,89 +198,3 @@ def _unify(condition: Triple, fact: Triple, binding: Mapping[str, str]) -> dict[
 def _fill(triple: Triple, binding: Mapping[str, str]) -> Triple:
     first, relation, second = triple
     return binding.get(first, first), relation, binding.get(second, second)
-
-
-def _is_variable(word: str) -> bool:
-    return word.startswith("?")
-
-
-def _variables(triple: Iterable[str]) -> list[str]:
-    return [word for word in triple if _is_variable(word)]
-
-
-def _checked(fact: Triple) -> Triple:
-    wrong = not isinstance(fact, tuple | list) or len(fact) != 3 or not all(isinstance(w, str) and w for w in fact)
-    if wrong or _variables(fact):
-        raise ValueError(f"fact={fact!r} is not three words without variables; write ('Anna', 'parent of', 'Ben')")
-    return fact[0], fact[1], fact[2]
-
-
-def load_rules(path: str | Path = BUILT_IN) -> Rulebook:
-    """Read a rule file (UTF-8); without a path, the twenty rules about the village that minillm brings.
-
-    >>> len(load_rules().rules)
-    20
-    """
-    path = Path(path)
-    try:
-        return parse_rules(path.read_text("utf-8"), name=path.name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"path={str(path)!r} cannot be read ({error}); give a UTF-8 text file") from None
-
-
-def parse_rules(text: str, name: str = "rules") -> Rulebook:
-    """Turn the text of a rule file into rules, or raise a `ValueError` that names the line and what works.
-
-    >>> book = parse_rules('''
-    ... single lives in
-    ... rule neighbour
-    ...   if ?x, lives in, ?place
-    ...   if ?y, lives in, ?place
-    ...   if ?x, is not, ?y
-    ...   then ?x, neighbour of, ?y
-    ... ''')
-    >>> print(book.rules[0])
-    neighbour: if ?x lives in ?place and ?y lives in ?place and ?x is not ?y then ?x neighbour of ?y
-    """
-    rules: dict[str, Rule] = {}
-    single: set[str] = set()
-    title, opened, conditions = "", 0, []
-
-    def wrong(line: int, why: str) -> ValueError:
-        return ValueError(f"{name}, line {line}: {why}")
-
-    for line, raw in enumerate(text.splitlines(), start=1):
-        command, _, rest = raw.partition("#")[0].strip().partition(" ")
-        rest = rest.strip()
-        if not command:
-            continue
-        if command not in ("rule", "if", "then", "single"):
-            raise wrong(line, f"{command!r} is not an instruction; a line starts with rule, if, then or single")
-        if not rest:
-            raise wrong(line, f"{command} needs more words, for example: then ?y, child of, ?x")
-        if command in ("rule", "single") and title:
-            raise wrong(line, f"rule {title} (line {opened}) has no conclusion yet; end it with: then ?y, child of, ?x")
-        if command == "single":
-            single.add(rest)
-        elif command == "rule":
-            if rest in rules:
-                raise wrong(line, f"rule {rest} was given before; give this one another name")
-            title, opened, conditions = rest, line, []
-        elif not title:
-            raise wrong(line, f"{command} stands outside a rule; put a line such as 'rule child' before it")
-        else:
-            words = [word.strip() for word in rest.split(",")]
-            if len(words) != 3 or not all(words):
-                raise wrong(line, f"rule {title}: {rest!r} is not three parts; write: {command} ?x, parent of, ?y")
-            triple = (words[0], words[1], words[2])
-            if command == "if":
-                conditions.append(triple)
-                continue
-            try:
-                rules[title] = Rule(name=title, conditions=tuple(conditions), conclusion=triple)
-            except ValueError as error:
-                raise wrong(line, str(error)) from None
-            title = ""
-    if title:
-        raise wrong(opened, f"rule {title} has no conclusion; end it with: then ?y, child of, ?x")
-    return Rulebook(rules=tuple(rules.values()), single=frozenset(single))

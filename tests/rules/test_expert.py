@@ -7,22 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minillm.rules.expert import Rule, forward_chain, load_rules, parse_rules
+from minillm.rules.expert import forward_chain
+from minillm.rules.rulebook import Rule, load_rules, parse_rules
 
 FAMILY = [
-    ("Ada", "parent of", "Ben"),
-    ("Ada", "parent of", "Cleo"),
-    ("Ben", "parent of", "Dan"),
-    ("Cleo", "parent of", "Eve"),
-    ("Ben", "married to", "Fay"),
-    ("Fay", "lives in", "the mill"),
-    ("Dan", "lives in", "the mill"),
-    ("the mill", "is in", "the village"),
-    ("the village", "is in", "the valley"),
-    ("Fay", "works as", "baker"),
-    ("baker", "makes", "bread"),
+    ("Ben", "mother", "Ada"),
+    ("Ben", "father", "Gus"),
+    ("Cleo", "mother", "Ada"),
+    ("Ada", "lives by", "river"),
+    ("Ada", "is a", "baker"),
+    ("Gus", "is a", "teacher"),
+    ("baker", "works at", "bakery"),
+    ("Cleo", "has", "goat"),
+    ("Ben", "likes", "bread"),
     ("Dan", "likes", "bread"),
-    ("Eve", "likes", "bread"),
+    ("Dan", "lives by", "bridge"),
+    ("Eve", "is a", "baker"),
 ]
 BEFORE = Rule(
     name="before", conditions=(("?x", "before", "?y"), ("?y", "before", "?z")), conclusion=("?x", "before", "?z")
@@ -34,7 +34,8 @@ BEFORE = Rule(
 
 @pytest.mark.parametrize("strategy", ["agenda", "naive"])
 def test_without_facts_or_rules_nothing_follows(strategy):
-    assert forward_chain([], load_rules(), strategy).facts == {}
+    assert set(forward_chain([], load_rules(), strategy).given) == set(load_rules().facts)
+    assert forward_chain([], [], strategy).facts == {}
     assert forward_chain(FAMILY, [], strategy).given == FAMILY
     assert forward_chain(FAMILY, [], strategy).derived == []
 
@@ -64,7 +65,7 @@ def test_is_not_means_different():
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("strategy", ["agenda", "naive"])
 def test_the_same_fixpoint_in_any_order(seed, strategy):
-    rng, rules, facts = random.Random(seed), list(load_rules().rules), list(FAMILY)
+    rng, rules, facts = random.Random(seed), list(load_rules().rules), [*FAMILY, *load_rules().facts]
     rng.shuffle(rules)
     rng.shuffle(facts)
     assert set(forward_chain(facts, rules, strategy).facts) == set(forward_chain(FAMILY, load_rules()).facts)
@@ -120,41 +121,51 @@ def test_the_agenda_is_cheaper_than_naive_rounds():
 
 def test_the_village_by_hand():
     found = forward_chain(FAMILY, load_rules())
-    for fact in [
-        ("Ada", "grandparent of", "Dan"),
-        ("Ben", "sibling of", "Cleo"),
-        ("Dan", "cousin of", "Eve"),
-        ("Cleo", "aunt or uncle of", "Dan"),
-        ("Ben", "lives in", "the mill"),
-        ("Ben", "neighbour of", "Dan"),
-        ("Dan", "at home in", "the valley"),
-        ("Eve", "buys from", "Fay"),
-        ("Eve", "gets on with", "Dan"),
-    ]:
-        assert fact in found.facts, fact
-    assert not any(subject == other for subject, relation, other in found.derived if relation.endswith("of"))
+    wanted = {
+        "parent of": {("Ada", "Ben"), ("Gus", "Ben"), ("Ada", "Cleo")},
+        "sibling of": {("Ben", "Cleo"), ("Cleo", "Ben")},
+        "married to": {("Ada", "Gus"), ("Gus", "Ada")},
+        "lives by": {("Ada", "river"), ("Ben", "river"), ("Cleo", "river"), ("Gus", "river"), ("Dan", "bridge")},
+        "feeds": {("Ada", "goat")},
+        "goes to": {("Ada", "bakery"), ("Eve", "bakery")},
+        "colleague of": {("Ada", "Eve"), ("Eve", "Ada")},
+        "pupil of": {("Ben", "Gus"), ("Cleo", "Gus")},
+        "buys from": {("Ben", "Ada"), ("Ben", "Eve"), ("Dan", "Ada"), ("Dan", "Eve")},
+        "friend of": {("Ben", "Dan"), ("Dan", "Ben")},
+    }
+    for relation, pairs in wanted.items():
+        assert {(a, b) for a, r, b in found.facts if r == relation} == pairs, relation
     assert found.conflicts == []
 
 
+def test_every_rule_of_the_village_can_fire():
+    found = forward_chain(FAMILY, load_rules())
+    assert {found.facts[fact][0].name for fact in found.derived} == {rule.name for rule in load_rules().rules}
+
+
 def test_why_goes_down_to_what_was_given():
-    assert forward_chain(FAMILY, load_rules()).why(("Dan", "at home in", "the valley")) == "\n".join(
+    assert forward_chain(FAMILY, load_rules()).why(("Cleo", "knows", "Ada")).startswith("Cleo knows Ada: not known")
+    assert forward_chain(FAMILY, load_rules()).why(("Ben", "friend of", "Dan")) == "\n".join(
         [
-            "Dan at home in the valley, by the rule wider home",
-            "  Dan lives in the mill, as given",
-            "  the mill is in the valley, by the rule inside",
-            "    the mill is in the village, as given",
-            "    the village is in the valley, as given",
+            "Ben friend of Dan, by the rule friend",
+            "  Ben neighbour of Dan, by the rule neighbour",
+            "    Ben lives by river, by the rule children live with parents",
+            "      Ada parent of Ben, by the rule a mother is a parent",
+            "        Ben mother Ada, as given",
+            "      Ada lives by river, as given",
+            "    river is near bridge, as given",
+            "    Dan lives by bridge, as given",
+            "  Ben shares a taste with Dan, by the rule shared taste",
+            "    Ben likes bread, as given",
+            "    Dan likes bread, as given",
         ]
     )
-    assert "not known" in forward_chain(FAMILY, load_rules()).why(("Dan", "likes", "rain"))
 
 
-def test_conflicts_are_named_in_pairs():
-    found = forward_chain([*FAMILY, ("Ben", "lives in", "the inn")], load_rules())
-    assert found.conflicts == [  # and it spreads: whoever is married to Ben is now in two places too
-        (("Ben", "lives in", "the inn"), ("Ben", "lives in", "the mill")),
-        (("Fay", "lives in", "the mill"), ("Fay", "lives in", "the inn")),
-    ]
+def test_conflicts_are_named_in_pairs_and_spread():
+    found = forward_chain([*FAMILY, ("Ben", "lives by", "sea")], load_rules())
+    assert (("Ben", "lives by", "sea"), ("Ben", "lives by", "river")) in found.conflicts
+    assert {first[0] for first, _ in found.conflicts} == {"Ada", "Ben", "Cleo", "Gus"}  # one lie, four false homes
 
 
 def test_the_limit_names_the_rule():
@@ -179,10 +190,12 @@ def test_a_long_chain_of_reasons_needs_no_recursion():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("when ?x, p, ?y", "line 1: 'when' is not an instruction; a line starts with rule, if, then or single"),
+        ("when ?x, p, ?y", "line 1: 'when' is not an instruction; a line starts with rule, if, then, fact or single"),
         ("rule", "rule needs more words"),
         ("if ?x, p, ?y", "if stands outside a rule; put a line such as 'rule child'"),
-        ("rule r\nif ?x, p", r"line 2: rule r: '\?x, p' is not three parts; write: if \?x, parent of, \?y"),
+        ("rule r\nif ?x, p", r"line 2: '\?x, p' is not three parts with two commas; write: if \?x, parent of, \?y"),
+        ("fact ?x, p, b", r"line 1: fact=.* is not three words without variables"),
+        ("rule r\nif ?x, p, ?y\nfact a, p, b", r"line 3: rule r \(line 1\) has no conclusion yet"),
         ("rule r\nif ?x, p, ?y", "line 1: rule r has no conclusion"),
         ("rule r\nif ?x, p, ?y\nrule s", r"line 3: rule r \(line 1\) has no conclusion yet"),
         ("rule r\nthen ?x, p, ?y", "line 2: rule r: no condition asks for a fact"),
