@@ -13,6 +13,12 @@ layer 1  text          where text comes from and how it becomes numbers
 layer 1  rules         programs that talk by rules
 
 layer 1  statistical   counting words
+    statistical/information.py  entropy, cross-entropy, KL, perplexity and bits per character
+    statistical/ngram_counts.py counting n-grams with sorted arrays
+    statistical/smoothing.py    counts into probabilities: add-k, Jelinek-Mercer, Kneser-Ney
+    statistical/arpa.py         n-gram models as ARPA files, in and out
+    statistical/ngram.py        NGramModel: fit, score, sample
+    statistical/sampling.py     sample_next: greedy, temperature, top-k, top-p, for every model
 
 layer 8  course        what turns the library into a course
 """
