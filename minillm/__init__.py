@@ -10,6 +10,17 @@ layer 0  core          what everything stands on
 
 layer 1  text          where text comes from and how it becomes numbers
     text/village.py             Village: a generated little world whose every text has a known probability
+    text/stories.py             the course's own stories, in English and Chinese, sentence by sentence
+    text/public_texts.py        texts of others: fetched once, checked by size and SHA-256, never half-written
+    text/corpus.py              load_corpus: one door to every text, split by the hash of each document
+    text/normalise.py           one spelling for one text: NFC, visible characters, spaces, quotes
+    text/markup.py              from a page to its text: tags, scripts, comments, entities
+    text/near_duplicates.py     MinHash and locality-sensitive hashing, with an error bound
+    text/boilerplate.py         lines that belong to the site: menus and footers
+    text/quality.py             ten features, a limit for each, and a reason in words
+    text/personal_data.py       e-mail addresses, telephone numbers and identity numbers, masked
+    text/mixture.py             mixing sources by weight, and how often each is then read
+    text/cleaning.py            clean: the seven steps in a row, each with a record
 
 layer 1  rules         programs that talk by rules
     rules/script.py             the script that Eliza follows: text that anybody can write, checked line by line
@@ -18,6 +29,12 @@ layer 1  rules         programs that talk by rules
     rules/expert.py             an expert system: facts, rules that make new facts, and an answer to "why?"
 
 layer 1  statistical   counting words
+    statistical/information.py  entropy, cross-entropy, KL, perplexity and bits per character
+    statistical/ngram_counts.py counting n-grams with sorted arrays
+    statistical/smoothing.py    counts into probabilities: add-k, Jelinek-Mercer, Kneser-Ney
+    statistical/arpa.py         n-gram models as ARPA files, in and out
+    statistical/ngram.py        NGramModel: fit, score, sample
+    statistical/sampling.py     sample_next: greedy, temperature, top-k, top-p, for every model
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
