@@ -1,0 +1,107 @@
+"""The village: a little world that writes as much text as you like, and knows the probability of every text.
+
+A model of language can be judged against other models, or against the truth. Here the truth is known: a text comes from
+independent choices that can be read back from it, so its probability is their product and the entropy their sum.
+
+    log p(text) = Σ log p(choice)        H = E[-log p(text)]        floor = H / (E[characters] · log 2) bits per character
+
+What counts as what: H is over whole texts, so the decision to stop is part of it; characters are those of the text, with no
+separator. To compare a model, add up its nats over held-out texts, each with its end, and divide by log 2 and by the
+characters of the texts alone. No model that is sure of its ends can do better than the floor.
+
+Paper:   Shannon 1951, "Prediction and Entropy of Printed English".
+Next:    minillm/text/village_world.py
+"""
+
+import math
+import zlib
+from functools import cached_property
+from pathlib import Path
+
+from minillm.text.grammar import Derivation, Grammar
+from minillm.text.grammar_templates import read_source
+from minillm.text.village_kinds import kinds_of
+from minillm.text.village_world import Fact, Person, World
+
+KINDS = ("stories", "facts")
+FOLDER = Path(__file__).parent
+
+
+class Village:
+    """A world drawn from a seed, and its texts.
+
+    Every method is a function of the seed and its arguments alone: text number i is always the same, `stories(10)` begins
+    `stories(100)`, and `start` says where in the endless list to begin. Take training texts from 0 and held-out texts from
+    a start that training never reaches.
+
+    >>> village = Village(seed=0)
+    >>> village.stories(3) == village.stories(5)[:3]
+    True
+    >>> village.stories(2, start=1) == village.stories(3)[1:]
+    True
+    >>> village.logprob("Once upon a time there was a dragon.")
+    -inf
+    """
+
+    def __init__(self, seed: int = 0, *, families: int = 10) -> None:
+        """`seed` names the world and its texts; `families` of four people live there (4 to 16)."""
+        if not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed={seed!r} must be a whole number from 0; 0 works")
+        self.seed = seed
+        self.world = World.draw(seed, families)
+        self._grammars: dict[str, Grammar] = {}
+
+    @property
+    def people(self) -> dict[str, Person]:
+        """Everybody, by name."""
+        return self.world.people
+
+    @property
+    def truth(self) -> tuple[Fact, ...]:
+        """All facts, with how often each is stated."""
+        return self.world.facts
+
+    def stories(self, n: int, language: str = "en", start: int = 0) -> list[str]:
+        """Write n stories, in English ("en") or the same ones in Chinese ("zh")."""
+        return self._write("stories", n, start, language)
+
+    def facts(self, n: int, start: int = 0) -> list[str]:
+        """State n facts, drawn with replacement: some come often, some once, some never."""
+        return self._write("facts", n, start)
+
+    def logprob(self, text: str, kind: str = "stories", language: str = "en") -> float:
+        """Exact log-probability in nats of a text among the texts of its kind; -inf if it cannot come about."""
+        return self.grammar(kind).logprob(text, language)
+
+    def entropy_per_character(self, kind: str = "stories", language: str = "en") -> float:
+        """Bits per character that no model of this kind of text can beat, exact."""
+        nats, characters = self.grammar(kind).measure(language)
+        return nats / characters / math.log(2)
+
+    def explain(self, text: str, kind: str = "stories", language: str = "en") -> Derivation | None:
+        """Say how a text came about (`explain(story)["mood"]` is 0 for a happy end, 1 for a sad one), None if it cannot."""
+        ways = self.grammar(kind).derivations(text, language)
+        return ways[0] if ways else None
+
+    def grammar(self, kind: str) -> Grammar:
+        """The grammar behind a kind of text, compiled when first asked for."""
+        if kind not in KINDS:
+            raise ValueError(f"kind={kind!r} is not one of {', '.join(KINDS)}")
+        if kind not in self._grammars:
+            file = FOLDER / f"village_{kind}.txt"
+            source = file.read_text(encoding="utf-8") if file.exists() else (FOLDER / "village_texts.txt").read_text(encoding="utf-8")
+            sources = [script for script in read_source(source) if file.exists() or script.name.startswith(kind)]
+            self._grammars[kind] = Grammar(sources, self._kinds)
+        return self._grammars[kind]
+
+    @cached_property
+    def _kinds(self):
+        return kinds_of(self.world)
+
+    def _write(self, kind: str, n: int, start: int, language: str = "en") -> list[str]:
+        if not isinstance(n, int) or n < 0 or not isinstance(start, int) or start < 0:
+            raise ValueError(f"n={n!r} and start={start!r} must be whole numbers from 0; n=10, start=0 works")
+        grammar = self.grammar(kind)
+        if language not in grammar.scripts[0].start:
+            raise ValueError(f"language={language!r}: {kind} are written in {', '.join(grammar.scripts[0].start)}")
+        return grammar.write(n, start, (self.seed, zlib.crc32(kind.encode())), language)
