@@ -80,7 +80,7 @@ def load_rules(path: str | Path = BUILT_IN) -> Rulebook:
     """Read a rule file (UTF-8); without a path, the twenty rules about the village that minillm brings.
 
     >>> len(load_rules().rules), len(load_rules().facts)
-    (20, 15)
+    (20, 25)
     """
     path = Path(path)
     try:
