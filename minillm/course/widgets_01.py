@@ -11,8 +11,8 @@ from minillm.course.widgets import Explorer, tick, words
 from minillm.rules.eliza import Eliza, scan, swap
 
 CARDS = Path(__file__).parent / "data" / "blind_01.txt"
-_MOST = 78.0  # where a line of the picture ends
-_WIDTH = 0.91  # of a letter
+_MOST = 80.0  # where a line of the picture ends
+_WIDTH = 1.02  # of a letter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,4 +91,4 @@ def _draw_boxes(axes, row: int, texts: list[str], marked: set[int]) -> None:
         colour = PALETTE[4] if index in marked else "#E8F1F8" if row < 3 else "#FFFFFF"
         box = {"boxstyle": "round,pad=0.3", "facecolor": colour, "edgecolor": PALETTE[0], "linewidth": 0.8}
         axes.text(place, -row, text.replace("$", r"\$"), va="center", family="monospace", fontsize=9, bbox=box)
-        place += len(text) * _WIDTH + 2.2
+        place += len(text) * _WIDTH + 1.9
