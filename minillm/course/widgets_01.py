@@ -6,7 +6,7 @@ Next:    minillm/course/checks_01.py
 from dataclasses import dataclass
 from pathlib import Path
 
-from minillm.course.figures import PALETTE, Drawing, Figure
+from minillm.course.figures import PALETTE, Drawing, Figure, cjk_font, drawable
 from minillm.course.widgets import Explorer, tick, words
 from minillm.rules.eliza import Eliza, scan, swap
 
@@ -81,7 +81,7 @@ class ListenerExplorer(Explorer):
 
 def _draw_boxes(axes, row: int, texts: list[str], marked: set[int]) -> None:
     """Words in boxes from left to right; what does not fit is left out, with dots in its place."""
-    place = 0.0
+    place, fonts = 0.0, ["DejaVu Sans Mono", *([name] if (name := cjk_font()) else [])]
     for index, text in enumerate(texts):
         room = int((_MOST - place) / _WIDTH)
         if room < 4:
@@ -90,5 +90,5 @@ def _draw_boxes(axes, row: int, texts: list[str], marked: set[int]) -> None:
         text = text if len(text) <= room else text[: room - 1] + "…"
         colour = PALETTE[4] if index in marked else "#E8F1F8" if row < 3 else "#FFFFFF"
         box = {"boxstyle": "round,pad=0.3", "facecolor": colour, "edgecolor": PALETTE[0], "linewidth": 0.8}
-        axes.text(place, -row, text.replace("$", r"\$"), va="center", family="monospace", fontsize=9, bbox=box)
+        axes.text(place, -row, drawable(text), va="center", family=fonts, fontsize=9, bbox=box)
         place += len(text) * _WIDTH + 1.9
