@@ -21,6 +21,11 @@ layer 1  text          where text comes from and how it becomes numbers
     text/personal_data.py       e-mail addresses, telephone numbers and identity numbers, masked
     text/mixture.py             mixing sources by weight, and how often each is then read
     text/cleaning.py            clean: the seven steps in a row, each with a record
+    text/pretokens.py           text cut at special tokens and by GPT-2's pattern, also from a stream
+    text/token_files.py         vocabularies on disk: JSON, and GPT-2's two files
+    text/tokenizer.py           CharTokenizer, WordTokenizer: the two obvious ways to number text
+    text/bpe_training.py        learning merges: the plain way, and the fast way with the same answer
+    text/bpe.py                 BPETokenizer: bytes joined into tokens, no text unknown
 
 layer 1  rules         programs that talk by rules
     rules/script.py             the script that Eliza follows: text that anybody can write, checked line by line
