@@ -16,13 +16,13 @@ Next:    minillm/text/grammar_nodes.py
 """
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 
+from minillm.text.dice import uniform_numbers
 from minillm.text.grammar_nodes import Node, Pick, Say, Word, reachable, words_of
 from minillm.text.grammar_templates import Choice, Piece, Slot, Source, choices_in
 
@@ -54,6 +54,7 @@ class Column:
 
     name: str
     probability_v: np.ndarray
+    threshold_v: np.ndarray
     rivals: tuple[int, ...] = ()
 
     def log_probability(self, value: int, row: Sequence[int]) -> float:
@@ -73,14 +74,22 @@ class Script:
         self.columns: list[Column] = []
         self.index: dict[str, int] = {}
         for variable, kind in source.cast.items():
-            rivals = tuple(self.index[other] for other, same in source.cast.items() if same == kind and other != variable and other in self.index)
+            rivals = tuple(
+                self.index[other]
+                for other, same in source.cast.items()
+                if same == kind and other != variable and other in self.index
+            )
             self._add_column(variable, self.cast[variable].weights or (1.0,) * self.cast[variable].size, rivals)
         self.draw_rivals = [column.rivals for column in self.columns]
         for i, (variable, kind) in enumerate(source.cast.items()):
-            rivals = tuple(self.index[other] for other, same in source.cast.items() if same == kind and other != variable)
+            rivals = tuple(
+                self.index[other] for other, same in source.cast.items() if same == kind and other != variable
+            )
             if rivals and self.cast[variable].weights:
-                raise ValueError(f"script={self.name!r} draws {kind} twice, but only kinds without weights can be drawn twice")
-            self.columns[i] = Column(variable, self.columns[i].probability_v, rivals)
+                raise ValueError(
+                    f"script={self.name!r} draws {kind} twice, but only kinds without weights can be drawn twice"
+                )
+            self.columns[i] = replace(self.columns[i], rivals=rivals)
         self.named: set[str] = set()
         for choice in choices_in(self.templates["en"]):
             if choice.label not in self.index:
@@ -93,14 +102,16 @@ class Script:
 
     def _add_column(self, name: str, weights: Sequence[float], rivals: tuple[int, ...]) -> None:
         self.index[name] = len(self.columns)
-        probability_v = np.asarray(weights, dtype=float)
-        self.columns.append(Column(name, probability_v / probability_v.sum(), rivals))
+        probability_v = np.asarray(weights, dtype=float) / sum(weights)
+        self.columns.append(Column(name, probability_v, np.cumsum(probability_v), rivals))
 
     def _check(self, choice: Choice) -> None:
         size = len(self.columns[self.index[choice.label]].probability_v) if choice.label in self.index else None
         if len(choice.options) != size:
             here = " / ".join(str(option) for option in choice.options)
-            raise ValueError(f"script={self.name!r}: choice {choice.label!r} has {len(choice.options)} options in one place and {size} in another: {here}")
+            raise ValueError(
+                f"script={self.name!r}: choice {choice.label!r} has {len(choice.options)} options in one place and {size} in another: {here}"
+            )
 
     def _link(self, pieces: Sequence[Piece], after: Node | None, language: str) -> Node | None:
         """Turn templates into nodes, each of which knows what comes after it."""
@@ -115,7 +126,9 @@ class Script:
                 if all(len(option) == 1 and isinstance(option[0], str) for option in piece.options):
                     after = Word(column, self.columns[column], [str(option[0]) for option in piece.options], after)
                 else:
-                    after = Pick(column, self.columns[column], [self._link(option, after, language) for option in piece.options])
+                    after = Pick(
+                        column, self.columns[column], [self._link(option, after, language) for option in piece.options]
+                    )
         return after
 
     def draw(self, uniform_nv: np.ndarray) -> np.ndarray:
@@ -129,7 +142,7 @@ class Script:
                 for taken_n in np.sort(row_nv[:, earlier], axis=1).T:
                     value_n += value_n >= taken_n
             else:
-                value_n = np.searchsorted(np.cumsum(column.probability_v)[:-1], uniform_nv[:, i], side="right")
+                value_n = np.searchsorted(column.threshold_v[:-1], uniform_nv[:, i], side="right")
             row_nv[:, i] = value_n
         return row_nv
 
@@ -156,7 +169,9 @@ class Script:
                 characters += len(piece)
             elif isinstance(piece, Slot):
                 probability_v = self.columns[self.index[piece.variable]].probability_v
-                characters += probability_v @ [len(word) for word in self.cast[piece.variable].forms[language][piece.form]]
+                characters += probability_v @ [
+                    len(word) for word in self.cast[piece.variable].forms[language][piece.form]
+                ]
             else:
                 column = self.columns[self.index[piece.label]]
                 nats += 0.0 if piece.named else _entropy(column)  # a named choice is counted once, for the whole text
@@ -168,7 +183,13 @@ class Script:
     def count(self) -> int:
         """How many rows there are, and so how many texts, exactly."""
         sizes = {label: len(self.columns[self.index[label]].probability_v) for label in self.named}
-        splits = sorted({choice.label for choice in choices_in(self.templates["en"]) if choice.named and any(choices_in(sum(choice.options, ())))})
+        splits = sorted(
+            {
+                choice.label
+                for choice in choices_in(self.templates["en"])
+                if choice.named and any(choices_in(sum(choice.options, ())))
+            }
+        )
         common = math.prod(size for label, size in sizes.items() if label not in splits)
         for column, rivals in zip(self.columns[: len(self.cast)], self.draw_rivals, strict=False):
             common *= int((column.probability_v > 0).sum()) - len(rivals)
@@ -219,28 +240,29 @@ class Grammar:
         self.probability_n = weight_n / weight_n.sum()
         self.width = 1 + max(len(script.columns) for script in self.scripts)
 
-    def rows(self, n: int, start: int, entropy: Sequence[int]) -> Iterator[tuple[Script, list[int]]]:
-        """Draw rows number `start` to `start + n - 1` of the endless stream that `entropy` (whole numbers) names.
-
-        The raw 64-bit stream of PCG64 is part of numpy's promise, so the same numbers give the same texts everywhere.
-        """
-        bits = np.random.PCG64(np.random.SeedSequence(list(entropy)))
-        bits.advance(start * self.width)
+    def rows(self, n: int, start: int, seeds: Sequence[int]) -> Iterator[tuple[Script, list[int]]]:
+        """Draw rows number `start` to `start + n - 1` of the endless list that `seeds` (whole numbers) name."""
         threshold_n = np.cumsum(self.probability_n)[:-1]
         for first in range(0, n, CHUNK):
             size = min(CHUNK, n - first)
-            uniform_nv = ((bits.random_raw(size * self.width) >> np.uint64(11)) * 2.0**-53).reshape(size, self.width)
+            uniform_nv = uniform_numbers(seeds, size * self.width, (start + first) * self.width).reshape(
+                size, self.width
+            )
             which_n = np.searchsorted(threshold_n, uniform_nv[:, 0], side="right")
             made: list[tuple[Script, list[int]] | None] = [None] * size
             for k, script in enumerate(self.scripts):
                 place_n = np.flatnonzero(which_n == k)
-                for i, row in zip(place_n.tolist(), script.draw(uniform_nv[place_n, 1 : 1 + len(script.columns)]).tolist(), strict=True):
+                for i, row in zip(
+                    place_n.tolist(),
+                    script.draw(uniform_nv[place_n, 1 : 1 + len(script.columns)]).tolist(),
+                    strict=True,
+                ):
                     made[i] = (script, row)
             yield from made  # type: ignore[misc]
 
-    def write(self, n: int, start: int, entropy: Sequence[int], language: str = "en") -> list[str]:
+    def write(self, n: int, start: int, seeds: Sequence[int], language: str = "en") -> list[str]:
         """Write n texts."""
-        return [script.spell(row, language) for script, row in self.rows(n, start, entropy)]
+        return [script.spell(row, language) for script, row in self.rows(n, start, seeds)]
 
     def derivations(self, text: str, language: str = "en") -> list[Derivation]:
         """Find every derivation of a text by trying, left to right, whatever fits; an unambiguous grammar has at most one."""

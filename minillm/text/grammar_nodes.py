@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from minillm.text.grammar import Column
 
-Way = tuple["Node | None", int, tuple[int, ...], float]  # node to go on with, position, row, nats of the choice made here
+Way = tuple[
+    "Node | None", int, tuple[int, ...], float
+]  # node to go on with, position, row, nats of the choice made here
 
 
 class Say:

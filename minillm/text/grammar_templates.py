@@ -17,7 +17,7 @@ Next:    minillm/text/unambiguous.py
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 TAGS = ("NOUN", "VERB", "ADJ", "ADV", "PRON", "DET", "ADP", "NUM", "CONJ", "PRT", "NAME")
 MARK = re.compile(rf"(?<=\w)_(?:{'|'.join(TAGS)})\b")
@@ -97,8 +97,12 @@ def _add_beat(source: Source, lines: list[str], label: str) -> None:
     english = [line for line in lines if not line.startswith(" ")]
     chinese = [line.strip() for line in lines if line.startswith(" ")]
     if chinese and len(chinese) != len(english):
-        raise ValueError(f"script={source.name!r} beat {label}: {len(english)} English lines but {len(chinese)} Chinese ones; write one under each")
-    by_language = {"en": [MARK.sub("", line) for line in english], "tags": english} | ({"zh": chinese} if chinese else {})
+        raise ValueError(
+            f"script={source.name!r} beat {label}: {len(english)} English lines but {len(chinese)} Chinese ones; write one under each"
+        )
+    by_language = {"en": [MARK.sub("", line) for line in english], "tags": english} | (
+        {"zh": chinese} if chinese else {}
+    )
     weights = tuple(_weight(line)[0] for line in english)
     for language, ways in by_language.items():
         template = source.templates.setdefault(language, [])
@@ -172,4 +176,8 @@ class _Reader:
                 raise ValueError(f"line={self.line!r} opens a [ and does not close it")
             self.at += 1
             if self.tokens[self.at - 1] == "]":
-                return Choice(label, tuple(weights), tuple(tuple(piece for piece in option if piece != "") or ("",) for option in options))
+                return Choice(
+                    label,
+                    tuple(weights),
+                    tuple(tuple(piece for piece in option if piece != "") or ("",) for option in options),
+                )

@@ -10,10 +10,12 @@ Differs: letters come in pieces (words), and a pair remembers which words it has
 Next:    minillm/text/village.py
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from minillm.text.grammar import Grammar, Script
-from minillm.text.grammar_nodes import Node, Pick, Say, Word
+from minillm.text.grammar_nodes import Node, Pick, Say, Word, reachable
 
 Values = tuple[tuple[int, int], ...]  # (column, value), sorted
 
@@ -28,15 +30,23 @@ class _Reader:
     values: Values
     shared: frozenset[int]  # columns that were fixed before the two parted: the other has the same value there
 
-    def steps(self) -> list[tuple["_Reader", tuple[int, int] | None]]:
-        """Go on to the next letters, in every possible way; with each way, what it fixes."""
+    def steps(self, heard: str = "") -> list[tuple["_Reader", tuple[int, int] | None]]:
+        """Go on to the next letters, in every way that fits what was `heard`; with each way, what it fixes."""
         if isinstance(self.node, Say):
             return [(_Reader(self.script, self.node.text, self.node.after, self.values, self.shared), None)]
         assert isinstance(self.node, Word | Pick)
         known, column = dict(self.values), self.node.column
         ways = []
-        for value, p in enumerate(column.probability_v):
-            if p == 0 or known.get(self.node.place, value) != value or any(known.get(rival) == value for rival in column.rivals):
+        if self.node.place in known:
+            values = [known[self.node.place]]
+        else:
+            values = (
+                _fitting(self.node, heard)
+                if heard and isinstance(self.node, Word)
+                else range(len(column.probability_v))
+            )
+        for value in values:
+            if column.probability_v[value] == 0 or any(known.get(rival) == value for rival in column.rivals):
                 continue
             rest = self.node.spelling[value] if isinstance(self.node, Word) else ""
             after = self.node.after if isinstance(self.node, Word) else self.node.options[value]
@@ -78,7 +88,17 @@ def ambiguity(grammar: Grammar, language: str = "en") -> str:
     seen = set()
     while pairs:
         one, two, said = pairs.pop()
-        key = (id(one.script), one.rest, id(one.node), one.values, id(two.script), two.rest, id(two.node), two.values, one.shared)
+        key = (
+            id(one.script),
+            one.rest,
+            id(one.node),
+            one.values,
+            id(two.script),
+            two.rest,
+            id(two.node),
+            two.values,
+            one.shared,
+        )
         if key in seen:
             continue
         seen.add(key)
@@ -87,13 +107,15 @@ def ambiguity(grammar: Grammar, language: str = "en") -> str:
         if one.rest and two.rest:
             common = min(len(one.rest), len(two.rest))
             if one.rest[:common] == two.rest[:common]:
-                cut = [_Reader(each.script, each.rest[common:], each.node, each.values, each.shared) for each in (one, two)]
+                cut = [
+                    _Reader(each.script, each.rest[common:], each.node, each.values, each.shared) for each in (one, two)
+                ]
                 pairs.append((cut[0], cut[1], said + one.rest[:common]))
             continue
         slow, fast = (one, two) if not one.rest and one.node is not None else (two, one)
         if slow.rest or slow.node is None:
             continue  # one has ended and the other has something to say
-        for stepped, fixed in slow.steps():
+        for stepped, fixed in slow.steps(fast.rest):
             knows = fast if fixed is None or fixed[0] not in slow.shared else fast.told(*fixed)
             if knows is not None:
                 pairs.append((stepped, knows, said))
@@ -103,27 +125,55 @@ def ambiguity(grammar: Grammar, language: str = "en") -> str:
 def _part(script: Script, language: str, pairs: list[tuple[_Reader, _Reader, str]]) -> str:
     """Collect the pairs that part at each choice of a script; say so when a text leaves a choice open."""
     needed = {script.index[name] for name in (*script.cast, *script.named)}
+    deciding = {node.place for node in reachable(script.start[language]) if isinstance(node, Pick)}
+    deciding &= {script.index[name] for name in script.named}
     seen = set()
-    todo: list[tuple[Node | None, frozenset[int]]] = [(script.start[language], frozenset())]
+    todo: list[tuple[Node | None, frozenset[int], Values]] = [(script.start[language], frozenset(), ())]
     while todo:
-        node, fixed = todo.pop()
-        if (id(node), fixed) in seen:
+        node, fixed, forks = todo.pop()  # forks: the values of the choices that decide which way the nodes go
+        if (id(node), fixed, forks) in seen:
             continue
-        seen.add((id(node), fixed))
+        seen.add((id(node), fixed, forks))
         if node is None:
             if missing := needed - fixed:
                 names = sorted(script.columns[place].name for place in missing)
                 return f"script {script.name!r}: a text can leave {', '.join(names)} unsaid"
-            continue
-        if isinstance(node, Word | Pick) and node.place not in fixed:
-            ways = [way for way, _ in _Reader(script, "", node, (), fixed).steps()]
-            for i, way in enumerate(ways):
-                pairs.extend((way, other, "") for other in ways[:i] if _alike(way.rest, other.rest))
-            fixed |= {node.place}
-        todo.extend((follower, fixed) for follower in node.followers())
+        elif isinstance(node, Say):
+            todo.append((node.after, fixed, forks))
+        else:
+            ways = [way for way, _ in _Reader(script, "", node, forks, fixed).steps()]
+            if node.place not in fixed:
+                pairs.extend((*both, "") for both in _alike(ways))
+            after = fixed | {node.place}
+            todo.extend((way.node, after, way.values if node.place in deciding else forks) for way in ways)
     return ""
 
 
-def _alike(one: str, two: str) -> bool:
-    common = min(len(one), len(two))
-    return one[:common] == two[:common]
+def _alike(ways: list[_Reader]) -> Iterator[tuple[_Reader, _Reader]]:
+    """Pair the ways of which one begins with all that the other says (there can be thousands of ways, so by a table)."""
+    by_text: dict[str, list[_Reader]] = {}
+    for way in ways:
+        for other in by_text.setdefault(way.rest, []):
+            yield way, other
+        by_text[way.rest].append(way)
+    for way in ways:
+        for length in range(len(way.rest)):
+            for other in by_text.get(way.rest[:length], ()):
+                yield way, other
+
+
+def _fitting(word: Word, heard: str) -> list[int]:
+    """Return the values that begin with what was heard, or with which it begins."""
+    longer = _beginnings(word).get(heard, [])
+    return longer + [
+        value for length in word.lengths if length < len(heard) for value in word.index.get(heard[:length], ())
+    ]
+
+
+@lru_cache(maxsize=256)
+def _beginnings(word: Word) -> dict[str, list[int]]:
+    table: dict[str, list[int]] = {}
+    for text, values in word.index.items():
+        for length in range(1, len(text) + 1):
+            table.setdefault(text[:length], []).extend(values)
+    return table

@@ -20,10 +20,12 @@ from pathlib import Path
 
 from minillm.text.grammar import Derivation, Grammar
 from minillm.text.grammar_templates import read_source
+from minillm.text.village_dirt import DirtyDocument, make_dirty
 from minillm.text.village_kinds import kinds_of
 from minillm.text.village_world import Fact, Person, World
 
-KINDS = ("stories", "facts")
+KINDS = ("stories", "facts", "questions", "unknown", "news", "posts", "translations", "sums", "steps")
+DIRTY_START = 10**12  # dirt falls on texts that nobody else reads: far down the endless list
 FOLDER = Path(__file__).parent
 
 
@@ -69,8 +71,46 @@ class Village:
         """State n facts, drawn with replacement: some come often, some once, some never."""
         return self._write("facts", n, start)
 
-    def logprob(self, text: str, kind: str = "stories", language: str = "en") -> float:
-        """Exact log-probability in nats of a text among the texts of its kind; -inf if it cannot come about."""
+    def questions(self, n: int, known: bool = True, start: int = 0) -> list[str]:
+        """Ask n questions, each with its answer on the next line.
+
+        Of what is told, a question is as frequent as its fact. With `known=False` they are about what nobody ever tells
+        (kind "unknown"), and the answer says so; the true answers are in `truth`.
+        """
+        return self._write("questions" if known else "unknown", n, start)
+
+    def news(self, n: int, start: int = 0) -> list[str]:
+        """Write n pieces of news. Some could as well be posts: `logprob` under both kinds gives the Bayes limit."""
+        return self._write("news", n, start)
+
+    def posts(self, n: int, start: int = 0) -> list[str]:
+        """Write n posts of a diary that is read by neighbours."""
+        return self._write("posts", n, start)
+
+    def translations(self, n: int, start: int = 0) -> list[tuple[str, str]]:
+        """Write n sentences in English, each with the same in Chinese."""
+        english, chinese = (self._write("translations", n, start, language) for language in ("en", "zh"))
+        return list(zip(english, chinese, strict=True))
+
+    def sums(self, n: int, steps: bool = False, start: int = 0) -> list[str]:
+        """Write n sums, such as "12 + 7 = 19."; with `steps` (kind "steps") the way comes before the answer."""
+        return self._write("steps" if steps else "sums", n, start)
+
+    def dirty(self, n: int) -> list[DirtyDocument]:
+        """Make n documents as a crawler finds them: stories, news and posts with planted dirt, and the truth about it."""
+        third = -(-n // 3)
+        mixed = zip(*(self._write(kind, third, DIRTY_START) for kind in ("stories", "news", "posts")), strict=True)
+        originals = [text for texts in mixed for text in texts][:n]
+        return make_dirty(originals, list(self.people), (self.seed, zlib.crc32(b"dirty")))
+
+    def logprob(self, text: str | tuple[str, str], kind: str = "stories", language: str = "en") -> float:
+        """Exact log-probability in nats of a text among the texts of its kind; -inf if it cannot come about.
+
+        A pair (English, Chinese) of the kind "translations" has the probability of its choices, which either half tells.
+        """
+        if isinstance(text, tuple):
+            ways = self.grammar(kind).derivations(text[0])
+            return ways[0].logprob if ways and ways[0].script.spell(ways[0].row, "zh") == text[1] else -math.inf
         return self.grammar(kind).logprob(text, language)
 
     def entropy_per_character(self, kind: str = "stories", language: str = "en") -> float:
@@ -89,8 +129,14 @@ class Village:
             raise ValueError(f"kind={kind!r} is not one of {', '.join(KINDS)}")
         if kind not in self._grammars:
             file = FOLDER / f"village_{kind}.txt"
-            source = file.read_text(encoding="utf-8") if file.exists() else (FOLDER / "village_texts.txt").read_text(encoding="utf-8")
-            sources = [script for script in read_source(source) if file.exists() or script.name.startswith(kind)]
+            source = (
+                file.read_text(encoding="utf-8")
+                if file.exists()
+                else (FOLDER / "village_texts.txt").read_text(encoding="utf-8")
+            )
+            sources = [
+                script for script in read_source(source) if file.exists() or script.name.partition(".")[0] == kind
+            ]
             self._grammars[kind] = Grammar(sources, self._kinds)
         return self._grammars[kind]
 

@@ -6,8 +6,7 @@ The third language, "tags", is English with the part of speech left on the words
 Next:    minillm/text/village_stories.txt
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from minillm.text import village_words as words
 from minillm.text.grammar import Kind
@@ -34,7 +33,10 @@ def kinds_of(world: World) -> dict[str, Kind]:
         "colour": _pairs(words.COLOURS),
         "home": _pairs(words.HOMES),
         "place": _pairs({job.place: job.zh_place for job in words.JOBS.values()}),
-        "fact": _facts(world.facts),
+        "fact": _facts([fact for fact in world.facts if fact.probability > 0]),
+        "secret": _facts([fact for fact in world.facts if fact.probability == 0]),
+        "addition": _sums([(a, b) for a in range(1, 100) for b in range(1, 100)], "+"),
+        "subtraction": _sums([(a, b) for a in range(1, 100) for b in range(1, a + 1)], "-"),
     }
 
 
@@ -71,19 +73,60 @@ def _of_adult(person: Person) -> dict[str, tuple[str, str]]:
 
 
 def _things(things: dict[str, words.Thing]) -> Kind:
-    return _kind([{"": (name, thing.zh), "s": (thing.plural, thing.zh), "m": ("", thing.measure)} for name, thing in things.items()])
+    return _kind(
+        [
+            {"": (name, thing.zh), "s": (thing.plural, thing.zh), "m": ("", thing.measure)}
+            for name, thing in things.items()
+        ]
+    )
 
 
 def _pairs(pairs: dict[str, str]) -> Kind:
     return _kind([{"": pair} for pair in pairs.items()])
 
 
-def _facts(facts: Iterable[Fact]) -> Kind:
-    """A fact is drawn with its own probability; facts that nobody tells stay out."""
-    told = [fact for fact in facts if fact.probability > 0]
-    forms: dict[str, Any] = {str(k): [fact.statements[k] for fact in told] for k in (0, 1)}
-    forms |= {"question": [fact.question for fact in told], "answer": [fact.answer for fact in told]}
-    return Kind({"en": forms, "tags": forms}, tuple(fact.probability for fact in told))
+def _facts(facts: Sequence[Fact]) -> Kind:
+    """A fact is drawn with its own probability; those that nobody tells are equally likely."""
+    forms = {str(k): [fact.statements[k] for fact in facts] for k in (0, 1)}
+    forms |= {"question": [fact.question for fact in facts], "answer": [fact.answer for fact in facts]}
+    told = facts[0].probability > 0
+    return Kind({"en": forms, "tags": forms}, tuple(fact.probability for fact in facts) if told else None)
+
+
+def _sums(pairs: Sequence[tuple[int, int]], sign: str) -> Kind:
+    """Two numbers and a sign, with the total and the way to it."""
+    forms = {
+        "": [f"{a} {sign} {b}" for a, b in pairs],
+        "total": [str(a + b if sign == "+" else a - b) for a, b in pairs],
+        "steps": [", ".join(adding(a, b) if sign == "+" else taking(a, b)) for a, b in pairs],
+    }
+    return Kind({"en": forms, "tags": forms})
+
+
+def adding(a: int, b: int) -> list[str]:
+    """Add in steps: ones, tens, both.
+
+    >>> adding(48, 37)
+    ['8 + 7 = 15', '40 + 30 = 70', '70 + 15 = 85']
+    >>> adding(12, 7)
+    ['2 + 7 = 9', '10 + 9 = 19']
+    """
+    tens, ones = a // 10 * 10 + b // 10 * 10, a % 10 + b % 10
+    steps = [f"{a % 10} + {b % 10} = {ones}"]
+    if a >= 10 and b >= 10:
+        steps.append(f"{a // 10 * 10} + {b // 10 * 10} = {tens}")
+    return [*steps, f"{tens} + {ones} = {a + b}"] if tens else steps
+
+
+def taking(a: int, b: int) -> list[str]:
+    """Take away in steps: tens, then ones.
+
+    >>> taking(52, 17)
+    ['52 - 10 = 42', '42 - 7 = 35']
+    """
+    tens = b // 10 * 10
+    steps = [f"{a} - {tens} = {a - tens}"] if tens else []
+    return [*steps, f"{a - tens} - {b % 10} = {a - b}"]
 
 
 def _kind(rows: Sequence[dict[str, tuple[str, str]]]) -> Kind:

@@ -41,7 +41,9 @@ MEN = _pairs("""
     Igor 伊戈尔 Jakob 雅各布 Luca 卢卡
 """)
 CHILD = {"she": "daughter", "he": "son"}
-HOMES = _pairs("hill 小山 river 小河 lake 湖 forest 森林 bridge 桥 square 广场 tower 塔楼 sea 大海 field 田野 station 车站")
+HOMES = _pairs(
+    "hill 小山 river 小河 lake 湖 forest 森林 bridge 桥 square 广场 tower 塔楼 sea 大海 field 田野 station 车站"
+)
 JOBS = {
     "baker": Job("bakery", "面包师", "面包房"),
     "farmer": Job("farm", "农夫", "农场"),

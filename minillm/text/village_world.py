@@ -12,9 +12,8 @@ Next:    minillm/text/village_words.py
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from minillm.text import village_words as words
+from minillm.text.dice import Dice
 
 FAMILIES = len(words.WOMEN) // 2  # a mother, a father, a daughter and a son need two names of each list
 STRANGERS = 2  # families of whom nothing is ever told
@@ -81,9 +80,11 @@ class World:
     def draw(cls, seed: int, families: int) -> "World":
         """Draw a world; `families` is 4 to 16, each of four people."""
         if not STRANGERS + 2 <= families <= FAMILIES:
-            raise ValueError(f"families={families!r} must be from {STRANGERS + 2} to {FAMILIES} (there are no more names); 10 works")
-        generator = np.random.default_rng([seed, 0])
-        shuffled = lambda items: [items[i] for i in generator.permutation(len(items))]
+            raise ValueError(
+                f"families={families!r} must be from {STRANGERS + 2} to {FAMILIES} (there are no more names); 10 works"
+            )
+        dice = Dice(seed, 0)
+        shuffled = dice.shuffled
         women, men, homes = shuffled(list(words.WOMEN)), shuffled(list(words.MEN)), shuffled(list(words.HOMES))
         jobs = [job for _ in range(-(-2 * families // len(words.JOBS))) for job in shuffled(list(words.JOBS))]
         foods = [food for _ in range(-(-4 * families // len(words.FOODS))) for food in shuffled(list(words.FOODS))]
@@ -97,7 +98,7 @@ class World:
             for gender, name, sibling in (("she", daughter, son), ("he", son, daughter)):
                 people[name] = Person(name, gender, family, home, foods.pop(), "", pets.pop(), mother, father, sibling)
         strangers = tuple(name for name, person in people.items() if person.family >= families - STRANGERS)
-        return cls(people, strangers, tuple(_facts(people, strangers, generator)))
+        return cls(people, strangers, tuple(_facts(people, strangers, dice)))
 
     @property
     def known(self) -> list[Person]:
@@ -107,17 +108,19 @@ class World:
     @property
     def triples(self) -> list[tuple[str, str, str]]:
         """All facts, and where each job is done, as (subject, relation, object)."""
-        return [fact.triple for fact in self.facts] + [(job, "works at", entry.place) for job, entry in words.JOBS.items()]
+        return [fact.triple for fact in self.facts] + [
+            (job, "works at", entry.place) for job, entry in words.JOBS.items()
+        ]
 
 
-def _facts(people: dict[str, Person], strangers: tuple[str, ...], generator: np.random.Generator) -> Iterator[Fact]:
+def _facts(people: dict[str, Person], strangers: tuple[str, ...], dice: Dice) -> Iterator[Fact]:
     """State what is true; every fourth like and pet is told by nobody, nor is anything about strangers."""
     triples = [triple for person in people.values() for triple in _triples(person)]
     hidden = {i for i, (name, relation, _) in enumerate(triples) if name in strangers}
     private = [i for i, (_, relation, _) in enumerate(triples) if relation in ("likes", "has") and i not in hidden]
-    hidden |= set(generator.permutation(private)[: len(private) // 4].tolist())
+    hidden |= set(dice.shuffled(private)[: len(private) // 4])
     told = [i for i in range(len(triples)) if i not in hidden]
-    weight = dict.fromkeys(hidden, 0.0) | {i: 1 / (rank + 1) for rank, i in enumerate(generator.permutation(told).tolist())}
+    weight = dict.fromkeys(hidden, 0.0) | {i: 1 / (rank + 1) for rank, i in enumerate(dice.shuffled(told))}
     total = sum(weight.values())
     for i, (name, relation, thing) in enumerate(triples):
         yield Fact(name, relation, thing, weight[i] / total, *_phrases(people[name], relation, thing))
