@@ -30,6 +30,10 @@ layer 1  text          where text comes from and how it becomes numbers
     text/cleaning.py            clean: the eight steps in a row, each with a record
 
 layer 1  rules         programs that talk by rules
+    rules/script.py             the script that Eliza follows: text that anybody can write, checked line by line
+    rules/eliza.py              Eliza: keywords, patterns and replies, with nothing understood
+    rules/rulebook.py           a rule book: rules and facts as text that anybody can read, write and check
+    rules/expert.py             an expert system: facts, rules that make new facts, and an answer to "why?"
 
 layer 1  statistical   counting words
     statistical/information.py  entropy, cross-entropy, KL, perplexity and bits per character
@@ -44,9 +48,11 @@ layer 1  statistical   counting words
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
     course/checks_00.py         checks of chapter 00
+    course/checks_01.py         checks of chapter 01
     course/figures_base.py      Figure and Drawing: a picture with its text alternative
     course/figures.py           line, bar, heat, scatter and timeline charts
     course/widgets.py           Explorer: a picture that answers to sliders, with a still twin
+    course/widgets_01.py        ListenerExplorer: Eliza at work on a sentence; the cards of the blind test
     course/progress.py          progress: one line for notebooks and terminals
     course/places.py            where the course lies on this machine
     course/kernel.py            the kernel python3 is always this very Python
