@@ -21,13 +21,12 @@ layer 1  text          where text comes from and how it becomes numbers
     text/boilerplate.py         lines that belong to the site: menus and footers
     text/personal_data.py       e-mail addresses, telephone numbers and identity numbers, masked
     text/mixture.py             mixing sources by weight, and how often each is then read
-    text/cleaning.py            clean: the seven steps in a row, each with a record
+    text/cleaning.py            clean: the eight steps in a row, each with a record
     text/pretokens.py           text cut at special tokens and by GPT-2's pattern, also from a stream
     text/token_files.py         vocabularies on disk: JSON, and GPT-2's two files
     text/tokenizer.py           CharTokenizer, WordTokenizer: the two obvious ways to number text
     text/bpe_training.py        learning merges: the plain way, and the fast way with the same answer
     text/bpe.py                 BPETokenizer: bytes joined into tokens, no text unknown
-    text/cleaning.py            clean: the eight steps in a row, each with a record
 
 layer 1  rules         programs that talk by rules
     rules/script.py             the script that Eliza follows: text that anybody can write, checked line by line
@@ -47,12 +46,17 @@ layer 1  statistical   counting words
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
+    course/timeline.py          seventy years as data, each event with its source
     course/checks_00.py         checks of chapter 00
     course/checks_01.py         checks of chapter 01
     course/figures_base.py      Figure and Drawing: a picture with its text alternative
     course/figures.py           line, bar, heat, scatter and timeline charts
     course/widgets.py           Explorer: a picture that answers to sliders, with a still twin
+    course/widgets_00.py        TimelineExplorer: an era at a time
     course/widgets_01.py        ListenerExplorer: Eliza at work on a sentence; the cards of the blind test
+    course/figures_base.py      Figure and Drawing: a picture with its text alternative
+    course/figures.py           line, bar, heat, scatter and timeline charts
+    course/widgets.py           Explorer: a picture that answers to sliders, with a still twin
     course/progress.py          progress: one line for notebooks and terminals
     course/places.py            where the course lies on this machine
     course/kernel.py            the kernel python3 is always this very Python

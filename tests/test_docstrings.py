@@ -38,10 +38,11 @@ def unexplained(tree):
             continue
         members = [m for m in node.body if isinstance(m, kinds)] if isinstance(node, ast.ClassDef) else []
         for member in [node, *members]:
-            inherits = any(getattr(d, "id", "") == "override" for d in member.decorator_list)
+            # an overload says nothing of its own, and an override is explained where it comes from
+            inherits = any(getattr(d, "id", "") in ("overload", "override") for d in member.decorator_list)
             # forward and draw are explained by the class that they belong to
             known = member.name in ("forward", "draw") or member.name.startswith("_") or inherits
-            if not (known and member is not node) and not ast.get_docstring(member):
+            if not (known and (member is not node or inherits)) and not ast.get_docstring(member):
                 missing.append(member.name if member is node else f"{node.name}.{member.name}")
     return missing
 

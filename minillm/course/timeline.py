@@ -1,7 +1,7 @@
-"""The history that the course walks through, as data: what happened when, who says so, and what our documents got wrong.
+"""The history that the course walks through, as data: what happened when, who says so, what our documents got wrong.
 
-Every row names a primary source. The column `check` says where the five documents that the course mirrors differ from it,
-by the number of the entry in the list of their errors.
+Every row names a primary source. The column `check` says where the five documents that the course mirrors differ from
+it, by the number of the entry in the list of their errors.
 
 Next:    minillm/course/widgets_00.py
 """

@@ -27,11 +27,11 @@ class TimelineExplorer(Explorer):
         events = self.events
         one_era = self.era.value != ALL
         lanes = sorted(events, key=lambda event: list(ERAS).index(event.era))
-        first, last = events[0].year, events[-1].year
+        first, last, eras = events[0].year, events[-1].year, len({event.era for event in events})
         figure = timeline_chart(
             [(event.year, ERAS[event.era], event.name if one_era else "") for event in lanes],
-            title=self.era.value.capitalize(),
-            alt=f"{len(events)} events from {first} to {last}, on {len({e.era for e in events})} lanes, one for each era.",
+            title=str(self.era.value).capitalize(),
+            alt=f"{len(events)} events from {first} to {last}, on {eras} lanes, one for each era.",
             height=3.0 if one_era else 5.0,
         )
         if not one_era:
