@@ -21,6 +21,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/personal_data.py       e-mail addresses, telephone numbers and identity numbers, masked
     text/mixture.py             mixing sources by weight, and how often each is then read
     text/cleaning.py            clean: the eight steps in a row, each with a record
+    text/cleaning_scores.py     precision and recall of every step against planted dirt
 
 layer 1  rules         programs that talk by rules
 

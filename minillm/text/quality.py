@@ -11,7 +11,7 @@
 | function words (the, and, of, …), texts of ≥ 20 English words | ≥ 0.06 | lists of keywords, menus |
 | most frequent word, function words aside | ≤ 0.3 | one word over and over |
 | words inside a run of 4 words that was there before | ≤ 0.6 | one sentence over and over |
-| surprise of the letters, nats | ≤ 3.2 | random letters |
+| surprise of the letters, nats, texts of ≥ 20 letters | ≤ 3.5 | random letters |
 | letters in capitals, texts of ≥ 10 words | ≤ 0.7 | shouting |
 
 The letters' surprise is the cross-entropy of each letter given the one before, under counts from the course's own
@@ -59,7 +59,7 @@ class QualityConfig:
     function_words: float = 0.06
     one_word: float = 0.3
     repeated: float = 0.6
-    surprise: float = 3.2
+    surprise: float = 3.5
     capitals: float = 0.7
 
 

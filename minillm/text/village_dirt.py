@@ -18,9 +18,9 @@ from minillm.text.dice import Dice
 PERSONAL = ("email", "phone", "id")
 WHOLE_LINES = ("boilerplate", "noise")
 
-# Only texts of this length get near copies: there two changed words leave at least 0.8 of all runs of three words. In a
+# Only texts of this length get near copies: there two changed words leave more than 0.85 of all runs of three words. In a
 # shorter one two words can be all that tells one village event from another, and nobody could say which is a copy.
-LEAST_WORDS = 60
+LEAST_WORDS = 80
 
 BOILERPLATE: tuple[Callable[[Dice], str], ...] = (
     lambda dice: "Home | News | Stories | Contact",
@@ -130,16 +130,17 @@ def make_dirty(originals: Sequence[str], names: Sequence[str], seeds: Sequence[i
     Document i depends on the seeds and on the originals up to i alone.
     """
     documents: list[DirtyDocument] = []
-    first_with: dict[str, int] = {}
+    firsts: list[int] = []  # documents that are no copies, and those of them that are long
+    long: list[int] = []
+    first_like = _Likeness()
     written: list[tuple[list[str], tuple[str, ...]]] = []  # lines and decoys of each, before the dirt
     for i, original in enumerate(originals):
         dice = Dice(*seeds, i)
         fate = dice.uniform()
-        if original in first_with:  # a small world repeats itself: then it is an exact copy, whatever fate says
-            documents.append(_copied(documents[first_with[original]], first_with[original]))
-            written.append(written[first_with[original]])
+        if (like := first_like.find(original)) is not None:  # a small world (nearly) repeats itself: an exact copy then
+            documents.append(_copied(documents[like], like))
+            written.append(written[like])
             continue
-        firsts = [k for k, document in enumerate(documents) if not document.copy and not document.junk]
         if fate < 0.05:
             documents.append(_junk(dice))
             written.append(([], ()))
@@ -149,7 +150,6 @@ def make_dirty(originals: Sequence[str], names: Sequence[str], seeds: Sequence[i
             documents.append(_copied(documents[earlier], earlier))
             written.append(written[earlier])
             continue
-        long = [k for k in firsts if written[k][0][0].count(" ") >= LEAST_WORDS]
         if fate < 0.25 and long:
             earlier = dice.pick(long)
             lines, decoys = written[earlier]
@@ -160,10 +160,43 @@ def make_dirty(originals: Sequence[str], names: Sequence[str], seeds: Sequence[i
         lines = original.split("\n")
         decoys = (dice.pick(DECOYS),) if dice.chance(0.5) else ()
         lines = [*lines, *decoys]
-        first_with[original] = i
+        first_like.add(original, i)
+        firsts.append(i)
+        if lines[0].count(" ") >= LEAST_WORDS:
+            long.append(i)
         written.append((lines, decoys))
         documents.append(_soil(lines, decoys, dice, names))
     return documents
+
+
+class _Likeness:
+    """Remembers texts, and finds one that has 0.85 of its words in common with a new one and a third of it in a row.
+
+    Two events of the village can differ in one name. As documents they would be near copies that nobody planted.
+    """
+
+    def __init__(self) -> None:
+        self._by_third: dict[tuple[int, str], list[tuple[int, frozenset[str]]]] = {}
+
+    def find(self, text: str) -> int | None:
+        """The number of a text like this one, or None."""
+        words = frozenset(text.split())
+        for third in self._thirds(text):
+            for number, other in self._by_third.get(third, ()):
+                if len(words & other) >= 0.85 * len(words | other):
+                    return number
+        return None
+
+    def add(self, text: str, number: int) -> None:
+        """Remember a text under a number."""
+        for third in self._thirds(text):
+            self._by_third.setdefault(third, []).append((number, frozenset(text.split())))
+
+    @staticmethod
+    def _thirds(text: str) -> list[tuple[int, str]]:
+        words = text.split()
+        n = -(-len(words) // 3)
+        return list(enumerate(" ".join(part) for part in (words[:n], words[n : 2 * n], words[-n:])))
 
 
 def _copied(source: DirtyDocument, number: int) -> DirtyDocument:
