@@ -1,7 +1,7 @@
 """Random draws that are the same on every machine and with every version of numpy.
 
-numpy promises that the raw 64-bit stream of PCG64 stays as it is; it does not promise so for `permutation` or `choice`. So
-draws are made from the raw stream, by the inverse of the cumulative distribution: u = bits / 2⁵³ after dropping 11 bits.
+numpy promises that the raw 64-bit stream of PCG64 stays as it is, but not so for `permutation` or `choice`. So draws
+are made from the raw stream, by inverting the cumulative distribution at u = bits / 2⁵³, after dropping 11 bits.
 
 Paper:   O'Neill 2014, "PCG: A Family of Simple Fast Space-Efficient Statistically Good Algorithms for Random Number
          Generation".

@@ -1,9 +1,9 @@
 """A grammar of texts that can write, read and measure: one object, three uses.
 
-A script is a list of templates. `{X.he}` is a word that goes with the member X of the cast, `[red|blue]` is a choice, and
-`[n:one|three]` is a choice with a name: where `[n:was|were]` comes again, it agrees with what was chosen. A derivation is
-the row of all choices, a text is what the row spells. When no two rows spell the same text (minillm/text/unambiguous.py
-decides that), the probability of a text is the product of the probabilities of its choices:
+A script is a list of templates. `{X.he}` is a word that goes with the member X of the cast, `[red|blue]` is a choice,
+and `[n:one|three]` is a choice with a name: where `[n:was|were]` comes again, it agrees with what was chosen. A
+derivation is the row of all choices, a text is what the row spells. When no two rows spell the same text
+(minillm/text/unambiguous.py decides that), the probability of a text is the product of those of its choices:
 
     log p(text) = Σ log p(choice)        H = Σ p(choice is made) · H(choice)        in nats
 
@@ -11,13 +11,13 @@ so *writing* draws a row, *reading* finds the row that spells a text, and *measu
 
 Paper:   Shannon 1951, "Prediction and Entropy of Printed English", for entropy per character; Chi 1999, "Statistical
          Properties of Probabilistic Context-Free Grammars", for entropy as a sum over choices.
-Differs: choices with names make the grammar more than context-free, and there is no recursion, so the language is finite.
+Differs: choices with names reach beyond context-free rules; there is no recursion, so the language is finite.
 Next:    minillm/text/grammar_nodes.py
 """
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -71,46 +71,34 @@ class Script:
         """Compile `source`; `kinds` are the words that its cast may name."""
         self.name, self.weight, self.templates = source.name, source.weight, source.templates
         self.cast = {variable: kinds[kind] for variable, kind in source.cast.items()}
+        places = list(source.cast.items())
         self.columns: list[Column] = []
-        self.index: dict[str, int] = {}
-        for variable, kind in source.cast.items():
-            rivals = tuple(
-                self.index[other]
-                for other, same in source.cast.items()
-                if same == kind and other != variable and other in self.index
-            )
-            self._add_column(variable, self.cast[variable].weights or (1.0,) * self.cast[variable].size, rivals)
-        self.draw_rivals = [column.rivals for column in self.columns]
-        for i, (variable, kind) in enumerate(source.cast.items()):
-            rivals = tuple(
-                self.index[other] for other, same in source.cast.items() if same == kind and other != variable
-            )
-            if rivals and self.cast[variable].weights:
-                raise ValueError(
-                    f"script={self.name!r} draws {kind} twice, but only kinds without weights can be drawn twice"
-                )
-            self.columns[i] = replace(self.columns[i], rivals=rivals)
+        for variable, kind in places:
+            rivals = tuple(i for i, (other, same) in enumerate(places) if same == kind and other != variable)
+            weights = self.cast[variable].weights
+            if rivals and weights:
+                raise ValueError(f"script={self.name!r} has two of kind {kind!r}, but a kind with weights allows one")
+            self.columns.append(_column(variable, weights or (1.0,) * self.cast[variable].size, rivals))
         self.named: set[str] = set()
+        self.index = {column.name: i for i, column in enumerate(self.columns)}
         for choice in choices_in(self.templates["en"]):
             if choice.label not in self.index:
-                self._add_column(choice.label, choice.weights, ())
+                self.index[choice.label] = len(self.columns)
+                self.columns.append(_column(choice.label, choice.weights))
                 if choice.named:
                     self.named.add(choice.label)
-        for choice in (choice for pieces in self.templates.values() for choice in choices_in(pieces)):
-            self._check(choice)
+        for pieces in self.templates.values():
+            for choice in choices_in(pieces):
+                self._check(choice)
         self.start = {language: self._link(pieces, None, language) for language, pieces in self.templates.items()}
 
-    def _add_column(self, name: str, weights: Sequence[float], rivals: tuple[int, ...]) -> None:
-        self.index[name] = len(self.columns)
-        probability_v = np.asarray(weights, dtype=float) / sum(weights)
-        self.columns.append(Column(name, probability_v, np.cumsum(probability_v), rivals))
-
     def _check(self, choice: Choice) -> None:
-        size = len(self.columns[self.index[choice.label]].probability_v) if choice.label in self.index else None
+        size = len(self.columns[self.index[choice.label]].probability_v) if choice.label in self.index else "no"
         if len(choice.options) != size:
             here = " / ".join(str(option) for option in choice.options)
             raise ValueError(
-                f"script={self.name!r}: choice {choice.label!r} has {len(choice.options)} options in one place and {size} in another: {here}"
+                f"script={self.name!r}: choice {choice.label!r} has {size} options where it comes first, in English, "
+                f"but {len(choice.options)} here: {here}"
             )
 
     def _link(self, pieces: Sequence[Piece], after: Node | None, language: str) -> Node | None:
@@ -123,28 +111,28 @@ class Script:
                 after = Word(column, self.columns[column], self.cast[piece.variable].forms[language][piece.form], after)
             else:
                 column = self.index[piece.label]
-                if all(len(option) == 1 and isinstance(option[0], str) for option in piece.options):
-                    after = Word(column, self.columns[column], [str(option[0]) for option in piece.options], after)
+                spelling = [option[0] for option in piece.options if len(option) == 1 and isinstance(option[0], str)]
+                if len(spelling) == len(piece.options):
+                    after = Word(column, self.columns[column], spelling, after)
                 else:
-                    after = Pick(
-                        column, self.columns[column], [self._link(option, after, language) for option in piece.options]
-                    )
+                    options = [self._link(option, after, language) for option in piece.options]
+                    after = Pick(column, self.columns[column], options)
         return after
 
-    def draw(self, uniform_nv: np.ndarray) -> np.ndarray:
+    def draw(self, uniform_nd: np.ndarray) -> np.ndarray:
         """Turn uniform numbers, one per column, into a row of choices per text."""
-        row_nv = np.empty(uniform_nv.shape, dtype=np.int64)
+        row_nd = np.empty(uniform_nd.shape, dtype=np.int64)
         for i, column in enumerate(self.columns):
             size = len(column.probability_v)
-            if column.rivals:
-                earlier = self.draw_rivals[i]
-                value_n = (uniform_nv[:, i] * (size - len(earlier))).astype(np.int64)
-                for taken_n in np.sort(row_nv[:, earlier], axis=1).T:
+            if column.rivals:  # draw without repetition: skip over the values that are taken
+                earlier = [rival for rival in column.rivals if rival < i]
+                value_n = (uniform_nd[:, i] * (size - len(earlier))).astype(np.int64)
+                for taken_n in np.sort(row_nd[:, earlier], axis=1).T:
                     value_n += value_n >= taken_n
             else:
-                value_n = np.searchsorted(column.threshold_v[:-1], uniform_nv[:, i], side="right")
-            row_nv[:, i] = value_n
-        return row_nv
+                value_n = np.searchsorted(column.threshold_v[:-1], uniform_nd[:, i], side="right")
+            row_nd[:, i] = value_n
+        return row_nd
 
     def spell(self, row: Sequence[int], language: str = "en") -> str:
         """Write the text of a row."""
@@ -157,8 +145,9 @@ class Script:
     def measure(self, language: str = "en") -> tuple[float, float]:
         """Entropy in nats and expected number of characters, exactly."""
         nats = sum(_entropy(self.columns[self.index[label]]) for label in self.named)
-        for column, rivals in zip(self.columns[: len(self.cast)], self.draw_rivals, strict=False):
-            nats += math.log(len(column.probability_v) - len(rivals)) if column.rivals else _entropy(column)
+        for i, column in enumerate(self.columns[: len(self.cast)]):
+            left = len(column.probability_v) - sum(rival < i for rival in column.rivals)
+            nats += math.log(left) if column.rivals else _entropy(column)
         inner_nats, characters = self._measure(self.templates[language], language)
         return nats + inner_nats, characters
 
@@ -168,10 +157,8 @@ class Script:
             if isinstance(piece, str):
                 characters += len(piece)
             elif isinstance(piece, Slot):
-                probability_v = self.columns[self.index[piece.variable]].probability_v
-                characters += probability_v @ [
-                    len(word) for word in self.cast[piece.variable].forms[language][piece.form]
-                ]
+                lengths = [len(word) for word in self.cast[piece.variable].forms[language][piece.form]]
+                characters += self.columns[self.index[piece.variable]].probability_v @ lengths
             else:
                 column = self.columns[self.index[piece.label]]
                 nats += 0.0 if piece.named else _entropy(column)  # a named choice is counted once, for the whole text
@@ -183,16 +170,11 @@ class Script:
     def count(self) -> int:
         """How many rows there are, and so how many texts, exactly."""
         sizes = {label: len(self.columns[self.index[label]].probability_v) for label in self.named}
-        splits = sorted(
-            {
-                choice.label
-                for choice in choices_in(self.templates["en"])
-                if choice.named and any(choices_in(sum(choice.options, ())))
-            }
-        )
+        named = [choice for choice in choices_in(self.templates["en"]) if choice.named]
+        splits = sorted({choice.label for choice in named if any(choices_in(sum(choice.options, ())))})
         common = math.prod(size for label, size in sizes.items() if label not in splits)
-        for column, rivals in zip(self.columns[: len(self.cast)], self.draw_rivals, strict=False):
-            common *= int((column.probability_v > 0).sum()) - len(rivals)
+        for i, column in enumerate(self.columns[: len(self.cast)]):
+            common *= int((column.probability_v > 0).sum()) - sum(rival < i for rival in column.rivals)
         cases = product(*(range(sizes[label]) for label in splits))
         return common * sum(self._count(self.templates["en"], dict(zip(splits, case, strict=True))) for case in cases)
 
@@ -204,6 +186,11 @@ class Script:
             elif not choice.named:
                 total *= sum(self._count(option, case) for option in choice.options)
         return total
+
+
+def _column(name: str, weights: Sequence[float], rivals: tuple[int, ...] = ()) -> Column:
+    probability_v = np.asarray(weights, dtype=float) / sum(weights)
+    return Column(name, probability_v, np.cumsum(probability_v), rivals)
 
 
 def _entropy(column: Column) -> float:
@@ -229,8 +216,10 @@ class Grammar:
 
     >>> from minillm.text.grammar_templates import read_source
     >>> grammar = Grammar(read_source("= greet\\n[Good|Bad] [n:day|days] [n:is|are] here."), {})
-    >>> grammar.count(), round(math.exp(grammar.logprob("Good days are here.")), 3), grammar.logprob("Good days is here.")
-    (4, 0.25, -inf)
+    >>> grammar.count(), round(math.exp(grammar.logprob("Good days are here.")), 3)
+    (4, 0.25)
+    >>> grammar.logprob("Good days is here.")
+    -inf
     """
 
     def __init__(self, sources: Iterable[Source], kinds: dict[str, Kind]) -> None:
@@ -242,30 +231,26 @@ class Grammar:
 
     def rows(self, n: int, start: int, seeds: Sequence[int]) -> Iterator[tuple[Script, list[int]]]:
         """Draw rows number `start` to `start + n - 1` of the endless list that `seeds` (whole numbers) name."""
-        threshold_n = np.cumsum(self.probability_n)[:-1]
+        threshold = np.cumsum(self.probability_n)[:-1]
         for first in range(0, n, CHUNK):
             size = min(CHUNK, n - first)
-            uniform_nv = uniform_numbers(seeds, size * self.width, (start + first) * self.width).reshape(
-                size, self.width
-            )
-            which_n = np.searchsorted(threshold_n, uniform_nv[:, 0], side="right")
-            made: list[tuple[Script, list[int]] | None] = [None] * size
+            uniform = uniform_numbers(seeds, size * self.width, (start + first) * self.width)
+            uniform_nd = uniform.reshape(size, self.width)
+            which_n = np.searchsorted(threshold, uniform_nd[:, 0], side="right")
+            made: list[tuple[Script, list[int]]] = [(self.scripts[0], [])] * size
             for k, script in enumerate(self.scripts):
-                place_n = np.flatnonzero(which_n == k)
-                for i, row in zip(
-                    place_n.tolist(),
-                    script.draw(uniform_nv[place_n, 1 : 1 + len(script.columns)]).tolist(),
-                    strict=True,
-                ):
+                places = np.flatnonzero(which_n == k)
+                drawn = script.draw(uniform_nd[places, 1 : 1 + len(script.columns)])
+                for i, row in zip(places.tolist(), drawn.tolist(), strict=True):
                     made[i] = (script, row)
-            yield from made  # type: ignore[misc]
+            yield from made
 
     def write(self, n: int, start: int, seeds: Sequence[int], language: str = "en") -> list[str]:
         """Write n texts."""
         return [script.spell(row, language) for script, row in self.rows(n, start, seeds)]
 
     def derivations(self, text: str, language: str = "en") -> list[Derivation]:
-        """Find every derivation of a text by trying, left to right, whatever fits; an unambiguous grammar has at most one."""
+        """Find every derivation of a text, left to right; in an unambiguous grammar there is at most one."""
         found, end = [], len(text)
         for script, p in zip(self.scripts, self.probability_n, strict=True):
             stack = [(script.start[language], 0, (-1,) * len(script.columns), math.log(p))]

@@ -1,7 +1,7 @@
 """The nodes of a compiled grammar: literal text, a word of the cast, and a fork.
 
-A node can *spell* itself for a row of choices, and *read* itself from a text, filling the row in as it goes. A value that is
-not chosen yet is -1 in the row; the first place that spells it fixes it, and every later place must agree.
+A node can *spell* itself for a row of choices, and *read* itself from a text, filling the row in as it goes. A value
+that is not chosen yet is -1 in the row; the first place that spells it fixes it, and every later place must agree.
 
 Differs: nodes are linked forward, so reading needs no stack of open rules (a recursive-descent parser would).
 Next:    minillm/text/grammar_templates.py

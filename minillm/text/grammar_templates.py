@@ -1,17 +1,19 @@
 """The notation of scripts: a text file that a person can read aloud, turned into choices and slots.
 
-    = lost  X=child Y=child T=thing          a script: its name and its cast (variable=kind); `*3` at the end is a weight
-                                             a paragraph is one beat of the text ...
-    {X} had [a red|a blue] {T}.              ... and each of its lines one way to say it
-      {X}有一个[红|蓝]{T}。                  an indented line says the line above in Chinese, choice by choice
-    @mood=0                                  a beat that is said only when the choice `mood` is 0
-    The end.                                 (the first option is number 0)
+    = stories.lost  X=child T=thing *3     a script: kind and name, cast (variable=kind), weight (else 1)
+                                           a paragraph is one beat of the text ...
+    {X} had [a red|a blue] {T}.            ... and each of its lines one way to say it
+      {X}有一个[红|蓝]{T}。                an indented line says the line above in Chinese, choice by choice
+    ~ gap                                  a paragraph with this head is a fragment; a paragraph `~gap` puts it there
+    @mood=0                                a beat that is said only when the choice `mood` is 0
+    The end.                               (the first option is number 0)
 
-Inside a line: `{X}` and `{X.his}` are forms of a cast member; `[a|b]` is a choice and `[3*a|b]` a weighted one; `[n:one|two]`
-has a name, belongs to the whole text and agrees with every other `[n:..|..]`; `[2:a|b]` has a number, which only says
-which choice of the English line a Chinese one translates, where their order differs; `\\n` is a new line; `rest_NOUN` gives
-a word its part of speech.
+Inside a line: `{X}` and `{X.his}` are forms of a cast member; `[a|b]` is a choice and `[3*a|b]` a weighted one;
+`[n:one|two]` has a name, belongs to the whole text and agrees with every other `[n:..|..]`; `[2:a|b]` has a number that
+says which choice of the English line a Chinese one translates, where their order differs; `\\n` is a new line;
+`rest_NOUN` gives a word its part of speech.
 
+Differs: an invention of this course, after the substitution grammars that generate stories; there is no recursion.
 Next:    minillm/text/unambiguous.py
 """
 
@@ -78,9 +80,16 @@ def read_source(text: str) -> list[Source]:
     ({'X': 'child'}, 'Good ')
     """
     sources: list[Source] = []
+    fragments: dict[str, list[str]] = {}
+    beat = 0
     text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     for paragraph in re.split(r"\n\s*\n", text.strip()):
         lines = paragraph.splitlines()
+        if lines[0].startswith("~ "):
+            fragments[lines[0][2:].strip()] = lines[1:]
+            continue
+        if lines[0].startswith("~"):
+            lines = list(fragments[lines[0][1:].strip()])
         if lines[0].startswith("="):
             name, *facts = lines.pop(0).lstrip("= ").split()
             weight = float(facts.pop()[1:]) if facts and facts[-1].startswith("*") else 1.0
@@ -98,7 +107,8 @@ def _add_beat(source: Source, lines: list[str], label: str) -> None:
     chinese = [line.strip() for line in lines if line.startswith(" ")]
     if chinese and len(chinese) != len(english):
         raise ValueError(
-            f"script={source.name!r} beat {label}: {len(english)} English lines but {len(chinese)} Chinese ones; write one under each"
+            f"script={source.name!r} beat {label}: {len(english)} English lines but {len(chinese)} Chinese ones; "
+            f"write one under each, indented"
         )
     by_language = {"en": [MARK.sub("", line) for line in english], "tags": english} | (
         {"zh": chinese} if chinese else {}

@@ -1,9 +1,9 @@
 """Decide whether a grammar is unambiguous: do two different rows of choices ever spell the same text?
 
-Two readers start together and must say the same letters. While they make the same choices they are one; where a choice is
-made they may part, and from then on every pair of positions that the same letters can lead to is followed. A pair that can
-say nothing in common is dropped. If no pair ever reaches the end, no text has two derivations: this is a proof, because the
-grammar is finite and every pair is tried.
+Two readers start together and must say the same letters. While they make the same choices they are one; where a choice
+is made they may part, and from then on every pair of positions that the same letters can lead to is followed. A pair
+that can say nothing in common is dropped. If no pair ever reaches the end, no text has two derivations: this is a proof,
+because the grammar is finite and every pair is tried.
 
 Paper:   Even 1965, "On information lossless automata of finite order": the test on pairs of states.
 Differs: letters come in pieces (words), and a pair remembers which words it has fixed, so agreement counts.
@@ -150,7 +150,7 @@ def _part(script: Script, language: str, pairs: list[tuple[_Reader, _Reader, str
 
 
 def _alike(ways: list[_Reader]) -> Iterator[tuple[_Reader, _Reader]]:
-    """Pair the ways of which one begins with all that the other says (there can be thousands of ways, so by a table)."""
+    """Pair the ways of which one begins with all that the other says; by a table, as there can be thousands."""
     by_text: dict[str, list[_Reader]] = {}
     for way in ways:
         for other in by_text.setdefault(way.rest, []):

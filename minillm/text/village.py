@@ -1,13 +1,13 @@
 """The village: a little world that writes as much text as you like, and knows the probability of every text.
 
-A model of language can be judged against other models, or against the truth. Here the truth is known: a text comes from
-independent choices that can be read back from it, so its probability is their product and the entropy their sum.
+A model of language can be judged against other models, or against the truth. Here the truth is known: a text comes
+from independent choices that can be read back from it, so its probability is their product, its entropy their sum.
 
-    log p(text) = Σ log p(choice)        H = E[-log p(text)]        floor = H / (E[characters] · log 2) bits per character
+    log p(text) = Σ log p(choice)        H = E[-log p(text)]        floor = H / (log 2 · E[characters]), in bits
 
-What counts as what: H is over whole texts, so the decision to stop is part of it; characters are those of the text, with no
-separator. To compare a model, add up its nats over held-out texts, each with its end, and divide by log 2 and by the
-characters of the texts alone. No model that is sure of its ends can do better than the floor.
+What counts as what: H is over whole texts, so the decision to stop is part of it; characters are those of the text, with
+no separator. To compare a model, add up its nats over held-out texts, each with its end, and divide by log 2 and by the
+characters of the texts alone. No model does better than the floor, other than by luck on a small sample.
 
 Paper:   Shannon 1951, "Prediction and Entropy of Printed English".
 Next:    minillm/text/village_world.py
@@ -15,26 +15,26 @@ Next:    minillm/text/village_world.py
 
 import math
 import zlib
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
-from minillm.text.grammar import Derivation, Grammar
-from minillm.text.grammar_templates import read_source
+from minillm.text.grammar import Derivation, Grammar, Kind
+from minillm.text.grammar_templates import Source, read_source
 from minillm.text.village_dirt import DirtyDocument, make_dirty
 from minillm.text.village_kinds import kinds_of
+from minillm.text.village_tags import tagged_sentences
 from minillm.text.village_world import Fact, Person, World
 
 KINDS = ("stories", "facts", "questions", "unknown", "news", "posts", "translations", "sums", "steps")
 DIRTY_START = 10**12  # dirt falls on texts that nobody else reads: far down the endless list
-FOLDER = Path(__file__).parent
 
 
 class Village:
     """A world drawn from a seed, and its texts.
 
-    Every method is a function of the seed and its arguments alone: text number i is always the same, `stories(10)` begins
-    `stories(100)`, and `start` says where in the endless list to begin. Take training texts from 0 and held-out texts from
-    a start that training never reaches.
+    Every method is a function of the seed and its arguments alone: text number i is always the same, `stories(10)`
+    begins `stories(100)`, and `start` says where in the endless list to begin. Take training texts from 0 and held-out
+    texts from a start that training never reaches.
 
     >>> village = Village(seed=0)
     >>> village.stories(3) == village.stories(5)[:3]
@@ -67,6 +67,10 @@ class Village:
         """Write n stories, in English ("en") or the same ones in Chinese ("zh")."""
         return self._write("stories", n, start, language)
 
+    def tagged_stories(self, n: int, start: int = 0) -> list[list[tuple[str, str]]]:
+        """Write the sentences of n stories as lists of (word, part of speech), for `minillm.statistical.hmm`."""
+        return [sentence for story in self._write("stories", n, start, "tags") for sentence in tagged_sentences(story)]
+
     def facts(self, n: int, start: int = 0) -> list[str]:
         """State n facts, drawn with replacement: some come often, some once, some never."""
         return self._write("facts", n, start)
@@ -74,8 +78,8 @@ class Village:
     def questions(self, n: int, known: bool = True, start: int = 0) -> list[str]:
         """Ask n questions, each with its answer on the next line.
 
-        Of what is told, a question is as frequent as its fact. With `known=False` they are about what nobody ever tells
-        (kind "unknown"), and the answer says so; the true answers are in `truth`.
+        Of what is told, a question is as frequent as its fact. With `known=False` (kind "unknown") they are about what
+        nobody ever tells, and the answer says so; the true answers are in `truth`.
         """
         return self._write("questions" if known else "unknown", n, start)
 
@@ -97,7 +101,7 @@ class Village:
         return self._write("steps" if steps else "sums", n, start)
 
     def dirty(self, n: int) -> list[DirtyDocument]:
-        """Make n documents as a crawler finds them: stories, news and posts with planted dirt, and the truth about it."""
+        """Make n documents as a crawler finds them: stories, news, posts with planted dirt, and the truth about it."""
         third = -(-n // 3)
         mixed = zip(*(self._write(kind, third, DIRTY_START) for kind in ("stories", "news", "posts")), strict=True)
         originals = [text for texts in mixed for text in texts][:n]
@@ -106,7 +110,8 @@ class Village:
     def logprob(self, text: str | tuple[str, str], kind: str = "stories", language: str = "en") -> float:
         """Exact log-probability in nats of a text among the texts of its kind; -inf if it cannot come about.
 
-        A pair (English, Chinese) of the kind "translations" has the probability of its choices, which either half tells.
+        A pair (English, Chinese) of the kind "translations" has the probability of its choices: either half tells them
+        all, so given one language the other is certain.
         """
         if isinstance(text, tuple):
             ways = self.grammar(kind).derivations(text[0])
@@ -114,12 +119,15 @@ class Village:
         return self.grammar(kind).logprob(text, language)
 
     def entropy_per_character(self, kind: str = "stories", language: str = "en") -> float:
-        """Bits per character that no model of this kind of text can beat, exact."""
+        """Bits per character that no model of this kind of text can beat, exact.
+
+        Characters are those of one language; a text has the same nats in each of its languages.
+        """
         nats, characters = self.grammar(kind).measure(language)
         return nats / characters / math.log(2)
 
     def explain(self, text: str, kind: str = "stories", language: str = "en") -> Derivation | None:
-        """Say how a text came about (`explain(story)["mood"]` is 0 for a happy end, 1 for a sad one), None if it cannot."""
+        """Say how a text came about, None if it cannot; `explain(story)["mood"]` is 0 for a happy end, 1 for a sad one."""
         ways = self.grammar(kind).derivations(text, language)
         return ways[0] if ways else None
 
@@ -128,20 +136,12 @@ class Village:
         if kind not in KINDS:
             raise ValueError(f"kind={kind!r} is not one of {', '.join(KINDS)}")
         if kind not in self._grammars:
-            file = FOLDER / f"village_{kind}.txt"
-            source = (
-                file.read_text(encoding="utf-8")
-                if file.exists()
-                else (FOLDER / "village_texts.txt").read_text(encoding="utf-8")
-            )
-            sources = [
-                script for script in read_source(source) if file.exists() or script.name.partition(".")[0] == kind
-            ]
-            self._grammars[kind] = Grammar(sources, self._kinds)
+            scripts = [script for script in _sources() if script.name.partition(".")[0] == kind]
+            self._grammars[kind] = Grammar(scripts, self._kinds)
         return self._grammars[kind]
 
     @cached_property
-    def _kinds(self):
+    def _kinds(self) -> dict[str, Kind]:
         return kinds_of(self.world)
 
     def _write(self, kind: str, n: int, start: int, language: str = "en") -> list[str]:
@@ -151,3 +151,9 @@ class Village:
         if language not in grammar.scripts[0].start:
             raise ValueError(f"language={language!r}: {kind} are written in {', '.join(grammar.scripts[0].start)}")
         return grammar.write(n, start, (self.seed, zlib.crc32(kind.encode())), language)
+
+
+@cache
+def _sources() -> tuple[Source, ...]:
+    files = sorted(Path(__file__).parent.glob("village_*.txt"))
+    return tuple(read_source("\n\n".join(file.read_text(encoding="utf-8") for file in files)))

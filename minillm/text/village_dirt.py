@@ -1,8 +1,8 @@
-"""Texts as they come from the web: with markup, boilerplate, noise, copies and personal data, and the truth of what was planted.
+"""Texts as they come from the web: markup, boilerplate, noise, copies, personal data, and the truth of what was planted.
 
-A cleaner can be judged only where the dirt is known. Each document says what was planted where, what it looked like before,
-and of which document it is a copy. Every address, telephone number and identity number is invented: the addresses end in
-.example or example.org (RFC 2606), the numbers come from ranges that are never given out.
+A cleaner can be judged only where the dirt is known. Each document says what was planted where, what it looked like
+before, and of which document it is a copy. Every address, telephone number and identity number is invented: the
+addresses end in .example or example.org (RFC 2606), the numbers come from ranges that are never given out.
 
     precision = planted and found / found        recall = planted and found / planted
 

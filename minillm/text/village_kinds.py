@@ -28,10 +28,13 @@ def kinds_of(world: World) -> dict[str, Kind]:
         "adult": _people(adults, _of_adult),
         "person": _people(world.known, lambda person: {}),
         "animal": _things(words.ANIMALS),
+        "herd": _things({name: words.ANIMALS[name] for name in words.HERD}),
         "thing": _things(words.THINGS),
-        "food": _pairs(words.FOODS),
+        "food": _foods(words.FOODS),
+        "dish": _foods({name: words.FOODS[name] for name in words.DISHES}),
         "colour": _pairs(words.COLOURS),
         "home": _pairs(words.HOMES),
+        "shore": _pairs({name: words.HOMES[name] for name in words.SHORES}),
         "place": _pairs({job.place: job.zh_place for job in words.JOBS.values()}),
         "fact": _facts([fact for fact in world.facts if fact.probability > 0]),
         "secret": _facts([fact for fact in world.facts if fact.probability == 0]),
@@ -79,6 +82,11 @@ def _things(things: dict[str, words.Thing]) -> Kind:
             for name, thing in things.items()
         ]
     )
+
+
+def _foods(foods: dict[str, str]) -> Kind:
+    """Food with its verb: plums were, bread was."""
+    return _kind([{"": pair, "was": ("were" if pair[0].endswith("s") else "was", "")} for pair in foods.items()])
 
 
 def _pairs(pairs: dict[str, str]) -> Kind:

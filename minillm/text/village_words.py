@@ -62,13 +62,14 @@ ANIMALS = {
     "dog": Thing("dogs", "狗", "条"),
     "goat": Thing("goats", "山羊", "头"),
     "hen": Thing("hens", "母鸡", "只"),
-    "horse": Thing("horses", "马", "匹"),
     "rabbit": Thing("rabbits", "兔子", "只"),
     "duck": Thing("ducks", "鸭子", "只"),
     "lamb": Thing("lambs", "羊羔", "头"),
-    "bird": Thing("birds", "小鸟", "只"),
     "donkey": Thing("donkeys", "驴", "头"),
 }
+HERD = ("goat", "hen", "rabbit", "duck", "lamb")  # what a fox may take
+SHORES = ("hill", "lake", "forest", "bridge", "tower", "sea")  # homes that a boat can come to
+DISHES = ("apples", "cheese", "plums", "honey", "fish", "pears", "nuts")  # what goes into a soup
 THINGS = {
     "kite": Thing("kites", "风筝", "只"),
     "ball": Thing("balls", "皮球", "个"),
