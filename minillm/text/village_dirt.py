@@ -18,8 +18,8 @@ from minillm.text.dice import Dice
 PERSONAL = ("email", "phone", "id")
 WHOLE_LINES = ("boilerplate", "noise")
 
-# Only texts of this length get near copies: there two changed words leave more than 0.85 of all runs of three words. In a
-# shorter one two words can be all that tells one village event from another, and nobody could say which is a copy.
+# Only texts of this length get near copies: there two changed words leave more than 0.85 of all runs of three words.
+# In a shorter one two words can be all that tells one village event from another: nobody could say which is a copy.
 LEAST_WORDS = 80
 
 BOILERPLATE: tuple[Callable[[Dice], str], ...] = (
