@@ -192,10 +192,10 @@ def candidate_pairs(signature: NDArray[np.uint32], config: NearDuplicateConfig) 
             key_n = _mixed(key_n * np.uint64(0x9E3779B97F4A7C15) + part[:, row].astype(np.uint64))
         order = np.argsort(key_n, kind="stable")
         edge = np.concatenate([[0], np.flatnonzero(np.diff(key_n[order])) + 1, [n]])
-        size_n = np.diff(edge)
-        twos = edge[:-1][size_n == 2]  # most buckets with company hold two
+        sizes = np.diff(edge)
+        twos = edge[:-1][sizes == 2]  # most buckets with company hold two
         found.append(order[twos] * n + order[twos + 1])  # the stable sort keeps i < j
-        for b in np.flatnonzero(size_n > 2):
+        for b in np.flatnonzero(sizes > 2):
             bucket = order[edge[b] : edge[b + 1]]
             first, second = np.triu_indices(bucket.size, 1)
             found.append(bucket[first] * n + bucket[second])

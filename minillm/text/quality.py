@@ -155,8 +155,8 @@ def letter_surprise(text: str) -> float:
     code_n = _letter_codes(text)
     if code_n.size < 2:
         return 0.0
-    pair_n = code_n[:-1].astype(np.intp) * 27 + code_n[1:]
-    return float(_pair_surprise()[pair_n].mean())
+    pairs = code_n[:-1].astype(np.intp) * 27 + code_n[1:]
+    return float(_pair_surprise()[pairs].mean())
 
 
 def _unreadable(text: str) -> int:
@@ -180,8 +180,8 @@ def _pair_surprise() -> NDArray[np.float64]:
     from minillm.text.stories import load_stories
 
     code_n = _letter_codes("\n".join(" ".join(story.sentences) for story in load_stories()))
-    pair_n = code_n[:-1].astype(np.intp) * 27 + code_n[1:]
-    count = np.bincount(pair_n, minlength=27 * 27).reshape(27, 27) + 0.5
+    pairs = code_n[:-1].astype(np.intp) * 27 + code_n[1:]
+    count = np.bincount(pairs, minlength=27 * 27).reshape(27, 27) + 0.5
     return -np.log(count / count.sum(axis=1, keepdims=True)).ravel()
 
 
