@@ -1,7 +1,7 @@
 """Who lives in the village: families, homes, jobs, pets and likes, drawn once from a seed.
 
-The world is a list of facts (subject, relation, object). Some are stated often, some rarely, some never: the fact of rank r
-is stated with probability proportional to 1/r, and the facts that nobody tells have probability 0.
+The world is a list of facts (subject, relation, object). Some are stated often, some rarely, some never: the fact of
+rank r is stated with probability proportional to 1/r, and the facts that nobody tells have probability 0.
 
     p(r) = (1/r) / Σ 1/r'
 
@@ -21,7 +21,7 @@ STRANGERS = 2  # families of whom nothing is ever told
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One of the village: all that is true of a person. `job` is "" for a child, `pet`, `mother`, `father` for a parent."""
+    """All that is true of a person; `job` is "" for a child, and `pet`, `mother`, `father`, `sibling` for a parent."""
 
     name: str
     gender: str  # "she" or "he"
