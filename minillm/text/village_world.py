@@ -112,6 +112,16 @@ class World:
             (job, "works at", entry.place) for job, entry in words.JOBS.items()
         ]
 
+    @property
+    def analogies(self) -> dict[str, list[tuple[str, str]]]:
+        """Pairs of words in the same relation: any two pairs of a list make a question a : b = c : d."""
+        return {
+            "job-place": [(job, entry.place) for job, entry in words.JOBS.items()],
+            "person-home": [(person.name, person.home) for person in self.known],
+            "plural": [(name, words.ANIMALS[name].plural) for name in words.HERD],
+            "gender": [("he", "she"), ("his", "her"), ("boy", "girl"), ("brother", "sister"), ("father", "mother")],
+        }
+
 
 def _facts(people: dict[str, Person], strangers: tuple[str, ...], dice: Dice) -> Iterator[Fact]:
     """State what is true; every fourth like and pet is told by nobody, nor is anything about strangers."""
