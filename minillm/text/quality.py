@@ -18,7 +18,7 @@ The letters' surprise is the cross-entropy of each letter given the one before, 
 stories. It is CCNet's idea, a language model as the judge of quality, with the smallest language model there is.
 
 Paper:   Rae et al. 2021, "Scaling Language Models" (Gopher), §A.1.1, arXiv:2112.11446 (most of the rules); Wenzek et
-         al. 2020, "CCNet", §3.3, arXiv:1911.00359 (a model's perplexity as a filter).
+         al. 2020, "CCNet", arXiv:1911.00359 (a model's perplexity as a filter).
 Differs: the limits suit texts from five words up; Gopher begins at fifty. A Chinese character counts as a word, and
          rules about English letters and function words ask only texts that are written in Latin letters.
 Next:    minillm/text/noise.py
