@@ -32,10 +32,23 @@ layer 1  text          where text comes from and how it becomes numbers
     text/grammar_templates.py   the notation in which the village's texts are written
     text/unambiguous.py         a proof that no text has two derivations
     text/dice.py                random draws that are the same on every machine
+    text/pretokens.py           text cut at special tokens and by GPT-2's pattern, also from a stream
+    text/token_files.py         vocabularies on disk: JSON, and GPT-2's two files
+    text/tokenizer.py           CharTokenizer, WordTokenizer: the two obvious ways to number text
+    text/bpe_training.py        learning merges: the plain way, and the fast way with the same answer
+    text/bpe.py                 BPETokenizer: bytes joined into tokens, no text unknown
 
 layer 1  rules         programs that talk by rules
 
 layer 1  statistical   counting words
+    statistical/information.py  entropy, cross-entropy, KL, perplexity and bits per character
+    statistical/ngram_counts.py counting n-grams with sorted arrays
+    statistical/smoothing.py    counts into probabilities: add-k, Jelinek-Mercer, Kneser-Ney
+    statistical/arpa.py         n-gram models as ARPA files, in and out
+    statistical/ngram.py        NGramModel: fit, score, sample
+    statistical/sampling.py     sample_next: greedy, temperature, top-k, top-p, for every model
+    statistical/metrics.py      accuracy, precision, recall, F1, BLEU
+    statistical/hmm.py          HMM: forward-backward, Viterbi, Baum-Welch
 
 layer 8  course        what turns the library into a course
 """
