@@ -10,6 +10,16 @@ layer 0  core          what everything stands on
 
 layer 1  text          where text comes from and how it becomes numbers
     text/village.py             Village: a generated little world whose every text has a known probability
+    text/village_world.py       who lives there, and what is true: families, facts told often, rarely, never
+    text/village_words.py       its words, in English and Chinese
+    text/village_kinds.py       the forms of its people and things that a template may name
+    text/village_tags.py        the part of speech of every word of its stories
+    text/village_dirt.py        its texts as the web would have them, with the truth of what was planted
+    text/grammar.py             Grammar: one object that writes, reads and measures texts
+    text/grammar_nodes.py       the parts of a compiled grammar
+    text/grammar_templates.py   the notation in which the village's texts are written
+    text/unambiguous.py         a proof that no text has two derivations
+    text/dice.py                random draws that are the same on every machine
     text/stories.py             the course's own stories, in English and Chinese, sentence by sentence
     text/public_texts.py        texts of others: fetched once, checked by size and SHA-256, never half-written
     text/corpus.py              load_corpus: one door to every text, split by the hash of each document
@@ -22,6 +32,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/personal_data.py       e-mail addresses, telephone numbers and identity numbers, masked
     text/mixture.py             mixing sources by weight, and how often each is then read
     text/cleaning.py            clean: the eight steps in a row, each with a record
+    text/cleaning_scores.py     precision and recall of every step against planted dirt
     text/pretokens.py           text cut at special tokens and by GPT-2's pattern, also from a stream
     text/token_files.py         vocabularies on disk: JSON, and GPT-2's two files
     text/tokenizer.py           CharTokenizer, WordTokenizer: the two obvious ways to number text

@@ -12,7 +12,7 @@ recall (of the dirt, how much it touched) against a truth that somebody planted.
 Paper:   the sequence follows Penedo et al. 2023, "The RefinedWeb Dataset for Falcon LLM", §3, arXiv:2306.01116; see
          the single steps for theirs.
 Differs: RefinedWeb also picks by language and by address; we have no addresses.
-Next:    minillm/text/tokenizer.py
+Next:    minillm/text/cleaning_scores.py
 """
 
 import time

@@ -158,11 +158,11 @@ class Script:
                 characters += len(piece)
             elif isinstance(piece, Slot):
                 lengths = [len(word) for word in self.cast[piece.variable].forms[language][piece.form]]
-                characters += self.columns[self.index[piece.variable]].probability_v @ lengths
+                characters += float(self.columns[self.index[piece.variable]].probability_v @ lengths)
             else:
                 column = self.columns[self.index[piece.label]]
                 nats += 0.0 if piece.named else _entropy(column)  # a named choice is counted once, for the whole text
-                for p, option in zip(column.probability_v, piece.options, strict=True):
+                for p, option in zip(column.probability_v.tolist(), piece.options, strict=True):
                     option_nats, option_characters = self._measure(option, language)
                     nats, characters = nats + p * option_nats, characters + p * option_characters
         return nats, characters
@@ -284,7 +284,7 @@ class Grammar:
         """Entropy of a text in nats, and expected number of characters, both exact."""
         nats = float(-(self.probability_n * np.log(self.probability_n)).sum())
         characters = 0.0
-        for p, script in zip(self.probability_n, self.scripts, strict=True):
+        for p, script in zip(self.probability_n.tolist(), self.scripts, strict=True):
             script_nats, script_characters = script.measure(language)
             nats, characters = nats + p * script_nats, characters + p * script_characters
         return nats, characters

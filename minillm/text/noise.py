@@ -17,6 +17,7 @@ import re
 from minillm.text.normalise import HAN
 from minillm.text.quality import letter_surprise
 
+_FUNCTION_WORD = re.compile(r" (?:the|an?|and|of|to|in|is|was|on|at|for|with|he|she|it|his|her|that|not|had|have|but) ")
 _VISIBLE = re.compile(r"\S")
 _LETTERS_OR_DIGITS = re.compile(r"[^\W_]")
 _HAN = re.compile(f"[{HAN}]")
@@ -25,7 +26,7 @@ _PLAIN_LATIN = re.compile(r"[A-Za-z]")
 _BROKEN = re.compile("[\u0080-\u00ff\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u20ac\u2122\ufffd]")
 _ENCODED = re.compile(r"(?<!\S)(?=\S*[a-z])(?=\S*[A-Z])(?=\S*\d)[A-Za-z0-9+/_-]{24,}={0,2}(?!\S)")
 _DUMP = re.compile(r"(?:(?:0x)?(?:[0-9a-f]{2}|[0-9a-f]{4}|[0-9a-f]{8})[\s:,-]+){7,}(?:0x)?[0-9a-f]+", re.IGNORECASE)
-_MAX_SURPRISE = 3.4  # nats a letter; prose has 2.0 … 2.4, shuffled letters have about 3, random ones about 5
+_MAX_SURPRISE = 3.9  # nats a letter; prose has 2.0 … 2.4, odd names up to 3.8, random letters about 5
 
 
 def why_noise(line: str) -> str | None:
@@ -36,6 +37,8 @@ def why_noise(line: str) -> str | None:
     >>> why_noise("The bakery sells 2 cakes @ 3 coins each.") is None
     True
     """
+    if line.isascii() and line.count(" ") >= 4 and 8 * len(_FUNCTION_WORD.findall(line)) > line.count(" "):
+        return None  # so many small words are language; most lines end here
     visible = len(_VISIBLE.findall(line))
     if visible < 5:
         return None
@@ -56,7 +59,7 @@ def why_noise(line: str) -> str | None:
     if (dump := _DUMP.search(line)) and len(dump[0]) > 0.7 * len(line) and _letters_and_digits(dump[0]):
         return "memory dump"
     plain = len(_PLAIN_LATIN.findall(line))
-    if plain >= 15 and plain > 0.6 * letters_or_digits and letter_surprise(line) > _MAX_SURPRISE:
+    if plain >= 30 and plain > 0.6 * letters_or_digits and letter_surprise(line) > _MAX_SURPRISE:
         return "random letters"
     return None
 

@@ -75,4 +75,4 @@ def _stories(folder: Path) -> tuple[Story, ...]:
 
 
 def _read(path: Path) -> str:
-    return path.read_bytes().decode("utf-8")  # not read_text: it would change line ends on the way
+    return path.read_text(encoding="utf-8")  # gives \n also where git has checked the files out with CRLF

@@ -2,7 +2,7 @@
 
 Two readers start together and must say the same letters. While they make the same choices they are one; where a choice
 is made they may part, and from then on every pair of positions that the same letters can lead to is followed. A pair
-that can say nothing in common is dropped. If no pair ever reaches the end, no text has two derivations: this is a proof,
+that can say nothing in common is dropped. If no pair ever reaches the end, no text has two derivations: that is proof,
 because the grammar is finite and every pair is tried.
 
 Paper:   Even 1965, "On information lossless automata of finite order": the test on pairs of states.

@@ -5,9 +5,9 @@ from independent choices that can be read back from it, so its probability is th
 
     log p(text) = Σ log p(choice)        H = E[-log p(text)]        floor = H / (log 2 · E[characters]), in bits
 
-What counts as what: H is over whole texts, so the decision to stop is part of it; characters are those of the text, with
-no separator. To compare a model, add up its nats over held-out texts, each with its end, and divide by log 2 and by the
-characters of the texts alone. No model does better than the floor, other than by luck on a small sample.
+What counts as what: H is over whole texts, so the decision to stop is part of it; characters are those of the text,
+with no separator. To compare a model, add up its nats over held-out texts, each with its end; divide by log 2 and by
+the characters of the texts alone. No model does better than the floor, other than by luck on a small sample.
 
 Paper:   Shannon 1951, "Prediction and Entropy of Printed English".
 Next:    minillm/text/village_world.py
@@ -103,9 +103,12 @@ class Village:
     def dirty(self, n: int) -> list[DirtyDocument]:
         """Make n documents as a crawler finds them: stories, news, posts with planted dirt, and the truth about it."""
         third = -(-n // 3)
-        mixed = zip(*(self._write(kind, third, DIRTY_START) for kind in ("stories", "news", "posts")), strict=True)
-        originals = [text for texts in mixed for text in texts][:n]
-        return make_dirty(originals, list(self.people), (self.seed, zlib.crc32(b"dirty")))
+        columns = []
+        for kind, each in (("stories", 1), ("news", 3), ("posts", 3)):  # a page has one story, or three short texts
+            texts = self._write(kind, third * each, DIRTY_START)
+            columns.append(["\n".join(texts[i : i + each]) for i in range(0, len(texts), each)])
+        pages = [page for pages in zip(*columns, strict=True) for page in pages]
+        return make_dirty(pages[:n], list(self.people), (self.seed, zlib.crc32(b"dirty")))
 
     def logprob(self, text: str | tuple[str, str], kind: str = "stories", language: str = "en") -> float:
         """Exact log-probability in nats of a text among the texts of its kind; -inf if it cannot come about.
@@ -127,7 +130,7 @@ class Village:
         return nats / characters / math.log(2)
 
     def explain(self, text: str, kind: str = "stories", language: str = "en") -> Derivation | None:
-        """Say how a text came about, None if it cannot; `explain(story)["mood"]` is 0 for a happy end, 1 for a sad one."""
+        """Say how a text came about, or None; `explain(story)["mood"]` is 0 for a happy end, 1 for a sad one."""
         ways = self.grammar(kind).derivations(text, language)
         return ways[0] if ways else None
 

@@ -1,4 +1,4 @@
-"""Texts as they come from the web: markup, boilerplate, noise, copies, personal data, and the truth of what was planted.
+"""Texts as they come from the web: markup, boilerplate, noise, copies, personal data, and the truth of it all.
 
 A cleaner can be judged only where the dirt is known. Each document says what was planted where, what it looked like
 before, and of which document it is a copy. Every address, telephone number and identity number is invented: the
@@ -15,12 +15,8 @@ from dataclasses import dataclass, replace
 
 from minillm.text.dice import Dice
 
+Line = list[tuple[str, str]]  # the parts of a line: (string, kind of dirt, or "" for text)
 PERSONAL = ("email", "phone", "id")
-WHOLE_LINES = ("boilerplate", "noise")
-
-# Only texts of this length get near copies: there two changed words leave at least 0.8 of all runs of three words. In a
-# shorter one two words can be all that tells one village event from another, and nobody could say which is a copy.
-LEAST_WORDS = 60
 
 BOILERPLATE: tuple[Callable[[Dice], str], ...] = (
     lambda dice: "Home | News | Stories | Contact",
@@ -130,94 +126,70 @@ def make_dirty(originals: Sequence[str], names: Sequence[str], seeds: Sequence[i
     Document i depends on the seeds and on the originals up to i alone.
     """
     documents: list[DirtyDocument] = []
-    first_with: dict[str, int] = {}
-    written: list[tuple[list[str], tuple[str, ...]]] = []  # lines and decoys of each, before the dirt
+    written: list[list[Line]] = []  # the lines of each document before the dirt
     for i, original in enumerate(originals):
         dice = Dice(*seeds, i)
         fate = dice.uniform()
-        if original in first_with:  # a small world repeats itself: then it is an exact copy, whatever fate says
-            documents.append(_copied(documents[first_with[original]], first_with[original]))
-            written.append(written[first_with[original]])
-            continue
         firsts = [k for k, document in enumerate(documents) if not document.copy and not document.junk]
+        earlier = dice.pick(firsts) if firsts else None
+        lines: list[Line] = []
         if fate < 0.05:
             documents.append(_junk(dice))
-            written.append(([], ()))
-            continue
-        if fate < 0.15 and firsts:
-            earlier = dice.pick(firsts)
-            documents.append(_copied(documents[earlier], earlier))
-            written.append(written[earlier])
-            continue
-        long = [k for k in firsts if written[k][0][0].count(" ") >= LEAST_WORDS]
-        if fate < 0.25 and long:
-            earlier = dice.pick(long)
-            lines, decoys = written[earlier]
-            lines = [_reworded(lines[0], dice), *lines[1:]]
-            documents.append(_soil(lines, decoys, dice, names, copy="near", copy_of=earlier))
-            written.append((lines, decoys))
-            continue
-        lines = original.split("\n")
-        decoys = (dice.pick(DECOYS),) if dice.chance(0.5) else ()
-        lines = [*lines, *decoys]
-        first_with[original] = i
-        written.append((lines, decoys))
-        documents.append(_soil(lines, decoys, dice, names))
+        elif fate < 0.15 and earlier is not None:
+            lines = written[earlier]
+            documents.append(replace(documents[earlier], copy="exact", copy_of=earlier))
+        elif fate < 0.25 and earlier is not None:
+            lines = _reworded(written[earlier], dice)
+            near = _soil(lines, documents[earlier].decoys, dice)
+            documents.append(replace(near, copy="near", copy_of=earlier))
+        else:
+            decoys = (dice.pick(DECOYS),) if dice.chance(0.5) else ()
+            lines = [[(line, "")] for line in (*original.split("\n"), *decoys)]
+            lines += [_contact(kind, dice, names) for kind in PERSONAL if dice.chance(0.4)]
+            documents.append(_soil(lines, decoys, dice))
+        written.append(lines)
     return documents
 
 
-def _copied(source: DirtyDocument, number: int) -> DirtyDocument:
-    """The same document again."""
-    return replace(source, copy="exact", copy_of=number)
+def _contact(kind: str, dice: Dice, names: Sequence[str]) -> Line:
+    """Write a sentence that gives personal data away."""
+    before, after = dice.pick(CONTACT[kind]).split("{}")
+    secret = email(dice, names) if kind == "email" else phone(dice) if kind == "phone" else identity(dice)
+    return [(before, ""), (secret, kind), (after, "")]
 
 
-def _reworded(text: str, dice: Dice) -> str:
-    """Change one or two words in the middle of the text: a near copy."""
-    words = text.split(" ")
+def _reworded(lines: Sequence[Line], dice: Dice) -> list[Line]:
+    """Change one or two words in the longest line: a near copy."""
+    longest = max(range(len(lines)), key=lambda k: len(lines[k][0][0]))
+    words = lines[longest][0][0].split(" ")
     for _ in range(1 + dice.below(2)):
-        words[len(words) // 4 + dice.below(max(1, len(words) // 2))] = dice.pick(("really", "then", "almost", "quite"))
-    return " ".join(words)
+        words[len(words) // 4 + dice.below(len(words) // 2)] = dice.pick(("really", "then", "almost", "quite"))
+    return [[(" ".join(words), "")] if k == longest else line for k, line in enumerate(lines)]
 
 
 def _junk(dice: Dice) -> DirtyDocument:
     """Lines of noise and nothing else."""
     parts = [(dice.pick(NOISE)(dice), "noise") for _ in range(4 + dice.below(6))]
-    return _assemble([part for pair in parts for part in (pair, ("\n", ""))][:-1], "", junk=True)
+    return replace(_assemble([part for pair in parts for part in (pair, ("\n", ""))][:-1], ""), junk=True)
 
 
-def _soil(
-    lines: Sequence[str],
-    decoys: tuple[str, ...],
-    dice: Dice,
-    names: Sequence[str],
-    copy: str = "",
-    copy_of: int | None = None,
-) -> DirtyDocument:
-    """Plant dirt around and inside of the lines. Parts are (string, kind of dirt or "" for text)."""
-    parts: list[tuple[str, str]] = []
-    clean: list[str] = []
+def _soil(lines: Sequence[Line], decoys: tuple[str, ...], dice: Dice) -> DirtyDocument:
+    """Plant dirt between and inside of the lines."""
+    parts: Line = []
     markup = dice.chance(0.6)
     for line in lines:
         if dice.chance(0.3):
             parts += [(dice.pick(BOILERPLATE)(dice), "boilerplate"), ("\n", "")]
         if dice.chance(0.1):
             parts += [(dice.pick(NOISE)(dice), "noise"), ("\n", "")]
-        parts += [*(_marked(line, dice) if markup else [(line, "")]), ("\n", "")]
-        clean.append(line)
-    for kind in PERSONAL:
-        if dice.chance(0.4):
-            secret = {"email": lambda: email(dice, names), "phone": lambda: phone(dice), "id": lambda: identity(dice)}[
-                kind
-            ]()
-            before, after = dice.pick(CONTACT[kind]).split("{}")
-            parts += [(before, ""), (secret, kind), (after, ""), ("\n", "")]
-            clean.append(before + secret + after)
+        parts += [*(_marked(line[0][0], dice) if markup and len(line) == 1 else line), ("\n", "")]
     if dice.chance(0.5):
         parts += [(dice.pick(BOILERPLATE)(dice), "boilerplate"), ("\n", "")]
-    return _assemble(parts[:-1], "\n".join(clean), decoys, copy, copy_of)
+    clean = "\n".join("".join(string for string, _ in line) for line in lines)
+    return _assemble(parts[:-1], clean, decoys)
 
 
-def _marked(line: str, dice: Dice) -> list[tuple[str, str]]:
+def _marked(line: str, dice: Dice) -> Line:
     """Put a line into tags, and one of its words too."""
     open_, close = dice.pick((("<p>", "</p>"), ('<div class="text">', "</div>"), ("<li>", "</li>"), ("", "<br />")))
     words = line.split(" ")
@@ -235,20 +207,11 @@ def _marked(line: str, dice: Dice) -> list[tuple[str, str]]:
     ]
 
 
-def _assemble(
-    parts: Sequence[tuple[str, str]],
-    clean: str,
-    decoys: tuple[str, ...] = (),
-    copy: str = "",
-    copy_of: int | None = None,
-    junk: bool = False,
-) -> DirtyDocument:
+def _assemble(parts: Line, clean: str, decoys: tuple[str, ...] = ()) -> DirtyDocument:
     planted, at = [], 0
     for string, kind in parts:
         if kind and string:
             planted.append(Planted(kind, string, at, at + len(string)))
         at += len(string)
     text = "".join(string for string, _ in parts)
-    return DirtyDocument(
-        text=text, clean=clean, planted=tuple(planted), decoys=decoys, copy=copy, copy_of=copy_of, junk=junk
-    )
+    return DirtyDocument(text=text, clean=clean, planted=tuple(planted), decoys=decoys)

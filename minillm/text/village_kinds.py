@@ -1,7 +1,7 @@
 """What may stand in a slot: the forms of people, things and facts, in each language.
 
-The third language, "tags", is English with the part of speech left on the words that have more than one ("her_DET bell",
-"with her_PRON").
+The third language, "tags", is English with the part of speech left on the words that have more than one ("her_DET
+bell", "with her_PRON").
 
 Next:    minillm/text/village_stories.txt
 """
@@ -12,6 +12,7 @@ from minillm.text import village_words as words
 from minillm.text.grammar import Kind
 from minillm.text.village_world import Fact, Person, World
 
+Forms = dict[str, Sequence[str]]
 NAMES = words.WOMEN | words.MEN
 PRONOUNS = {
     "she": {"he": "she", "He": "She", "him": "her_PRON", "his": "her_DET", "His": "Her_DET"},
@@ -95,7 +96,7 @@ def _pairs(pairs: dict[str, str]) -> Kind:
 
 def _facts(facts: Sequence[Fact]) -> Kind:
     """A fact is drawn with its own probability; those that nobody tells are equally likely."""
-    forms = {str(k): [fact.statements[k] for fact in facts] for k in (0, 1)}
+    forms: Forms = {str(k): [fact.statements[k] for fact in facts] for k in (0, 1)}
     forms |= {"question": [fact.question for fact in facts], "answer": [fact.answer for fact in facts]}
     told = facts[0].probability > 0
     return Kind({"en": forms, "tags": forms}, tuple(fact.probability for fact in facts) if told else None)
@@ -103,7 +104,7 @@ def _facts(facts: Sequence[Fact]) -> Kind:
 
 def _sums(pairs: Sequence[tuple[int, int]], sign: str) -> Kind:
     """Two numbers and a sign, with the total and the way to it."""
-    forms = {
+    forms: Forms = {
         "": [f"{a} {sign} {b}" for a, b in pairs],
         "total": [str(a + b if sign == "+" else a - b) for a, b in pairs],
         "steps": [", ".join(adding(a, b) if sign == "+" else taking(a, b)) for a, b in pairs],
@@ -138,6 +139,7 @@ def taking(a: int, b: int) -> list[str]:
 
 
 def _kind(rows: Sequence[dict[str, tuple[str, str]]]) -> Kind:
-    marked = {form: [row[form][0] for row in rows] for form in rows[0]}
-    plain = {form: [word.split("_")[0] for word in words_] for form, words_ in marked.items()}
-    return Kind({"en": plain, "tags": marked, "zh": {form: [row[form][1] for row in rows] for form in rows[0]}})
+    marked: Forms = {form: [row[form][0] for row in rows] for form in rows[0]}
+    chinese: Forms = {form: [row[form][1] for row in rows] for form in rows[0]}
+    plain: Forms = {form: [word.split("_")[0] for word in words_] for form, words_ in marked.items()}
+    return Kind({"en": plain, "tags": marked, "zh": chinese})

@@ -32,7 +32,8 @@ def _pairs(text: str) -> dict[str, str]:
 WOMEN = _pairs("""
     Anna 安娜 Bella 贝拉 Clara 克拉拉 Dina 迪娜 Emma 艾玛 Fatima 法蒂玛 Greta 格蕾塔 Hanna 汉娜 Ines 伊内丝 Julia 朱莉娅
     Kira 基拉 Lena 莱娜 Mei 小梅 Nora 诺拉 Olga 奥尔加 Priya 普里娅 Rosa 罗莎 Sara 萨拉 Tara 塔拉 Vera 薇拉 Wanda 旺达
-    Yuki 由纪 Zoe 佐伊 Alma 阿尔玛 Carla 卡拉 Edda 埃达 Frida 弗丽达 Gina 吉娜 Hilda 希尔达 Irma 伊尔玛 Lucy 露西 Mona 莫娜
+    Yuki 由纪 Zoe 佐伊 Alma 阿尔玛 Carla 卡拉 Edda 埃达 Frida 弗丽达 Gina 吉娜 Hilda 希尔达 Irma 伊尔玛
+    Lucy 露西 Mona 莫娜
 """)
 MEN = _pairs("""
     Adam 亚当 Bruno 布鲁诺 Carlo 卡洛 David 大卫 Emil 埃米尔 Felix 费利克斯 Goran 戈兰 Hugo 雨果 Ivan 伊万 Jonas 约纳斯

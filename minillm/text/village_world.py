@@ -1,7 +1,7 @@
 """Who lives in the village: families, homes, jobs, pets and likes, drawn once from a seed.
 
-The world is a list of facts (subject, relation, object). Some are stated often, some rarely, some never: the fact of rank r
-is stated with probability proportional to 1/r, and the facts that nobody tells have probability 0.
+The world is a list of facts (subject, relation, object). Some are stated often, some rarely, some never: the fact of
+rank r is stated with probability proportional to 1/r, and the facts that nobody tells have probability 0.
 
     p(r) = (1/r) / Σ 1/r'
 
@@ -21,7 +21,7 @@ STRANGERS = 2  # families of whom nothing is ever told
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One of the village: all that is true of a person. `job` is "" for a child, `pet`, `mother`, `father` for a parent."""
+    """All that is true of a person; `job` is "" for a child, and `pet`, `mother`, `father`, `sibling` for a parent."""
 
     name: str
     gender: str  # "she" or "he"
@@ -111,6 +111,16 @@ class World:
         return [fact.triple for fact in self.facts] + [
             (job, "works at", entry.place) for job, entry in words.JOBS.items()
         ]
+
+    @property
+    def analogies(self) -> dict[str, list[tuple[str, str]]]:
+        """Pairs of words in the same relation: any two pairs of a list make a question a : b = c : d."""
+        return {
+            "job-place": [(job, entry.place) for job, entry in words.JOBS.items()],
+            "person-home": [(person.name, person.home) for person in self.known],
+            "plural": [(name, words.ANIMALS[name].plural) for name in words.HERD],
+            "gender": [("he", "she"), ("his", "her"), ("boy", "girl"), ("brother", "sister"), ("father", "mother")],
+        }
 
 
 def _facts(people: dict[str, Person], strangers: tuple[str, ...], dice: Dice) -> Iterator[Fact]:

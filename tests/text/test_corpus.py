@@ -7,6 +7,7 @@ import pytest
 
 from minillm.text import corpus as corpus_module
 from minillm.text.corpus import Corpus, load_corpus, load_stories, read_text, split
+from minillm.text.village import Village
 
 
 def test_the_stories_come_in_two_languages_story_by_story():
@@ -23,7 +24,7 @@ def test_python_is_the_manual_that_comes_with_it():
     assert any("assert_stmt" in document for document in corpus.documents)
 
 
-@pytest.mark.parametrize("name", ["stories", "stories-zh", "python"])
+@pytest.mark.parametrize("name", ["village", "stories", "stories-zh", "python"])
 def test_what_every_corpus_promises(name):
     corpus = load_corpus(name)
     assert corpus.name == name
@@ -32,6 +33,12 @@ def test_what_every_corpus_promises(name):
     assert corpus.train and corpus.validation
     assert all(document.strip() and document in corpus.text for document in corpus.documents)
     assert name in repr(corpus) and corpus.licence in repr(corpus)
+
+
+def test_the_village_is_about_a_megabyte_of_its_own_stories():
+    corpus = load_corpus("village")
+    assert 0.8e6 < len(corpus.text) < 2e6
+    assert corpus.documents[:3] == Village(seed=0).stories(3)
 
 
 # The split

@@ -81,6 +81,13 @@ def test_they_pass_the_course_s_own_cleaner():
         assert why_not(story.text) is None and why_not(story.text_zh) is None, story.title
 
 
+def test_line_ends_of_a_windows_checkout_do_not_matter(tmp_path):
+    for name in ("stories.index.tsv", "stories.en.txt", "stories.zh.txt"):
+        data = (stories_module._DATA / name).read_bytes()
+        (tmp_path / name).write_bytes(data.replace(b"\n", b"\r\n"))
+    assert stories_module._stories(tmp_path) == tuple(STORIES)
+
+
 def test_files_that_do_not_belong_together_are_refused(tmp_path):
     (tmp_path / "stories.index.tsv").write_text("number\ttitle\ttitle_zh\tmood\ttheme\n1\tA\t甲\thappy\twork\n")
     (tmp_path / "stories.en.txt").write_text("One.\n\nTwo.\n")
