@@ -53,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     grade = commands.add_parser("grade", help="give points for exercises, each in a process of its own")
     grade.add_argument("files", nargs="+", metavar="FILE", help="filled-in exercise notebooks")
-    grade.add_argument("--seconds", type=float, default=120.0, help="time limit for one notebook (default 120)")
+    grade.add_argument("--seconds", type=float, default=60.0, help="time limit for each graded cell (default 60)")
     grade.add_argument("--memory", type=int, default=2048, metavar="MB", help="memory limit in MB (default 2048)")
     grade.add_argument("--json", metavar="PATH", help="also write the result to a file")
     grade.set_defaults(run=_grade)

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.style
-from cycler import cycler
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
+from matplotlib.rcsetup import cycler
 
 from minillm.core.files import write_atomically
 
