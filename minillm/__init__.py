@@ -62,6 +62,14 @@ layer 8  course        what turns the library into a course
     course/kernel.py            the kernel python3 is always this very Python
     course/notebooks.py         notebook files: one shape, and a run from the first cell to the last
     course/authoring.py         exercises from solutions; normalise and run notebooks
+    course/grading_wire.py      plain data over a pipe, and nothing that executes
+    course/grading_sandbox.py   what a submission may not do, held by the operating system
+    course/grading_answers.py   the process that runs a learner's code
+    course/grading_desk.py      the examiner's end: asks that process, stops it in time
+    course/grading_examiner.py  the process that holds the tests
+    course/grading.py           minillm grade: points without nbgrader
+    course/lab.py               minillm lab: JupyterLab on the first chapter
+    course/doctor.py            minillm doctor: what to mend on this machine, and how
     course/cli.py               the command line: minillm lab, doctor, grade, author
 """
 

@@ -12,6 +12,7 @@ Next:    minillm/course/cli.py
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def look_at_python() -> Iterator[Finding]:
     version, oldest = platform.python_version(), ".".join(map(str, OLDEST_PYTHON))
     if sys.version_info[:2] < OLDEST_PYTHON:
         yield Finding(
-            what=f"Python {version} (needs >={oldest})", mend=f"install Python {oldest} or newer from python.org"
+            what=f"Python {version} (needs >={oldest})", mend=f"install Python {oldest} or newer (python.org)"
         )
         return
     own = sys.prefix != sys.base_prefix or "CONDA_PREFIX" in os.environ
@@ -189,13 +190,15 @@ def hide_paths(text: str) -> str:
     >>> hide_paths(f"cannot read {Path.home() / 'notes'}").startswith("cannot read ~")
     True
     """
+    course = str(Path(__file__).parents[2])
     places = [
         (sys.prefix, "<environment>"),
         (sys.base_prefix, "<python>"),
-        (str(Path(__file__).parents[2]), "<course>"),
+        (course, "<course>"),
+        (str(Path.cwd()), "."),
     ]
-    places += [(str(Path.cwd()), "."), (str(Path.home()), "~"), (platform.node(), "<machine>")]
-    for place, name in sorted(places, key=lambda pair: -len(pair[0])):
+    for place, name in sorted([*places, (str(Path.home()), "~")], key=lambda pair: -len(pair[0])):
         if len(place) > 1:
             text = text.replace(place, name)
-    return text
+    machine = platform.node()
+    return re.sub(rf"\b{re.escape(machine)}\b", "<machine>", text) if machine else text

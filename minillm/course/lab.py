@@ -1,7 +1,7 @@
 """`minillm lab`: JupyterLab on the first chapter, with a kernel that has minillm, whatever else is installed.
 
 It runs the JupyterLab of this very Python (never the `jupyter` that is first on PATH), opens the course's folder, and
-brings its own list of kernels (`kernel.py`), so that a `python3` kernel of another Python in the reader's home is not used.
+brings its own list of kernels (`kernel.py`): a `python3` kernel of another Python in the reader's home is passed over.
 
 Next:    minillm/course/doctor.py
 """

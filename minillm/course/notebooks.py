@@ -169,7 +169,8 @@ def run_notebook(path: str | Path, library: Path) -> tuple[Notebook, float]:
         quiet = ["--log-level=40"]  # errors only: ipykernel warns about local sockets, on the author's terminal
         client = NotebookClient(nodes, timeout=CELL_SECONDS, km=this_kernel(), extra_arguments=quiet)
         try:
-            client.execute(cwd=str(path.parent), env=kernel_environment(library, private))
+            # cleanup_kc: nbclient leaves a kernel alone that it was given, and it would live on
+            client.execute(cleanup_kc=True, cwd=str(path.parent), env=kernel_environment(library, private))
         except CellExecutionError as error:
             raise ValueError(f"{path.name}: {error.ename}: {error.evalue}\n{_plain(error.traceback)}") from None
         except (CellTimeoutError, DeadKernelError) as error:

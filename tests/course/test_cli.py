@@ -32,7 +32,8 @@ def test_what_is_not_understood(words, capsys):
 
 def test_no_command_prints_the_commands(capsys):
     assert main([]) == 0
-    assert all(word in capsys.readouterr().out for word in ("lab", "doctor", "grade", "author"))
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("lab", "doctor", "grade", "author"))
 
 
 def test_a_busy_port(capsys):
@@ -73,6 +74,7 @@ def bad_home(tmp_path, monkeypatch):
         kernel.write_text(json.dumps(spec))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "data"))  # goes before everything, whatever Jupyter prefers
     monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
 
