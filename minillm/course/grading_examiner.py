@@ -90,11 +90,11 @@ class Examiner:
             exec(compile(source, name, "exec"), self.names)
 
 
-def split_names(source: str) -> tuple[str, set[str]]:
+def split_names(source: str) -> tuple[str, list[str]]:
     """The imports of a solution cell, which run here too, and the other names that it defines at its top level.
 
     >>> split_names("import math\\nfrom os import path\\nlimit = 3\\ndef bits(x):\\n    import re\\n    return x")
-    ('import math\\nfrom os import path', {'limit', 'bits'})  # doctest: +SKIP
+    ('import math\\nfrom os import path', ['bits', 'limit'])
     """
     imports: list[str] = []
     names: list[str] = []
@@ -105,7 +105,7 @@ def split_names(source: str) -> tuple[str, set[str]]:
             names.append(node.name)
         else:
             names += [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
-    return "\n".join(imports), set(names)
+    return "\n".join(imports), sorted(set(names))
 
 
 def main() -> None:

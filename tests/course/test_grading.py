@@ -346,5 +346,5 @@ def test_tensors_come_through():
 def test_names_of_a_cell():
     assert split_names("import math\nfrom os import path\nx, y = 1, 2\ndef f():\n    z = 3") == (
         "import math\nfrom os import path",
-        {"x", "y", "f"},
+        ["f", "x", "y"],
     )
