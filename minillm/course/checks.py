@@ -217,9 +217,9 @@ def expect_close(got: Any, wanted: Any, tolerance: float = 1e-6, what: str = "yo
         raise Wrong(f"{what} gave {_show(got)}, which is a {type(got).__name__}; wanted numbers", hint) from None
     if got_array.shape != wanted_array.shape:
         raise Wrong(f"{what} has shape {got_array.shape}, wanted {wanted_array.shape}", hint)
-    same = (got_array == wanted_array) | (
-        np.abs(got_array - wanted_array) <= tolerance * np.maximum(1.0, np.abs(wanted_array))
-    )
+    with np.errstate(invalid="ignore"):  # inf - inf: equal infinities are caught by ==
+        near = np.abs(got_array - wanted_array) <= tolerance * np.maximum(1.0, np.abs(wanted_array))
+    same = (got_array == wanted_array) | near
     if same.all():
         return
     place = tuple(int(i) for i in np.argwhere(~same)[0])
