@@ -148,9 +148,16 @@ def _normal_output(output: Notebook) -> Notebook | None:
         return {"name": output["name"], "output_type": "stream", "text": lines} if lines else None
     if output["output_type"] in ("display_data", "execute_result"):
         # the model that a widget view points to lives in a kernel that is gone
-        data = {kind: value for kind, value in output["data"].items() if kind != WIDGET_VIEW}
+        data = {kind: _as_stored(kind, value) for kind, value in output["data"].items() if kind != WIDGET_VIEW}
         return {**output, "data": data, "metadata": output.get("metadata", {})} if data else None
     return dict(output)
+
+
+def _as_stored(kind: str, value: Any) -> Any:
+    """The value of one kind of output as nbformat stores it: text as lines, pictures as one string."""
+    if isinstance(value, list) and all(isinstance(line, str) for line in value):
+        value = "".join(value)
+    return as_lines(value) if isinstance(value, str) and not kind.startswith("image/") else value
 
 
 def run_notebook(path: str | Path, library: Path) -> tuple[Notebook, float]:

@@ -33,6 +33,7 @@ import ipywidgets as W
 from minillm.course.figures import Figure
 
 _WIDE = {"description_width": "initial"}  # else ipywidgets cuts labels after a few letters
+_UNSEEN = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"  # but read out
 
 
 class Explorer(W.VBox):
@@ -63,8 +64,9 @@ class Explorer(W.VBox):
         """Bring picture and sentence in line with the controls; called whenever one of them changes."""
         self.figure, self.sentence = self.draw()
         self.picture.value = self.figure.png
-        self.picture.tooltip = self.figure.alt  # ipywidgets.Image has no alt; a title is what browsers read instead
-        self.status.value = f'<span role="status">{html.escape(self.sentence)}</span>'
+        # ipywidgets.Image has no alt, and a tooltip breaks it in JupyterLab 4: so the words stand unseen below it
+        words_of_picture = f'<span style="{_UNSEEN}">{html.escape(self.figure.alt)}</span>'
+        self.status.value = f'{words_of_picture}<span role="status">{html.escape(self.sentence)}</span>'
 
     def _repr_mimebundle_(self, **kinds: Any) -> Any:
         bundle: Any = super()._repr_mimebundle_(**kinds)

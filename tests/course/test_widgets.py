@@ -61,7 +61,7 @@ def test_the_still_twin():
     assert {"application/vnd.jupyter.widget-view+json", "image/png", "text/html", "text/plain"} <= set(data)
     assert 'alt="Each bar is a power of the base."' in data["text/html"] and "&lt;" in data["text/html"]
     assert data["text/plain"] == "Powers: the largest is 8 < 1000000000"
-    assert w.picture.tooltip == "Each bar is a power of the base."
+    assert ">Each bar is a power of the base.</span>" in w.status.value
 
 
 def test_draw_is_asked_for():
