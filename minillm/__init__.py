@@ -15,6 +15,16 @@ layer 1  text          where text comes from and how it becomes numbers
     text/tokenizer.py           CharTokenizer, WordTokenizer: the two obvious ways to number text
     text/bpe_training.py        learning merges: the plain way, and the fast way with the same answer
     text/bpe.py                 BPETokenizer: bytes joined into tokens, no text unknown
+    text/village_world.py       who lives there, and what is true: families, facts told often, rarely, never
+    text/village_words.py       its words, in English and Chinese
+    text/village_kinds.py       the forms of its people and things that a template may name
+    text/village_tags.py        the part of speech of every word of its stories
+    text/village_dirt.py        its texts as the web would have them, with the truth of what was planted
+    text/grammar.py             Grammar: one object that writes, reads and measures texts
+    text/grammar_nodes.py       the parts of a compiled grammar
+    text/grammar_templates.py   the notation in which the village's texts are written
+    text/unambiguous.py         a proof that no text has two derivations
+    text/dice.py                random draws that are the same on every machine
 
 layer 1  rules         programs that talk by rules
 
