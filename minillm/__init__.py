@@ -25,6 +25,19 @@ layer 1  text          where text comes from and how it becomes numbers
     text/grammar_templates.py   the notation in which the village's texts are written
     text/unambiguous.py         a proof that no text has two derivations
     text/dice.py                random draws that are the same on every machine
+    text/stories.py             the course's own stories, in English and Chinese, sentence by sentence
+    text/public_texts.py        texts of others: fetched once, checked by size and SHA-256, never half-written
+    text/corpus.py              load_corpus: one door to every text, split by the hash of each document
+    text/normalise.py           one spelling for one text: NFC, visible characters, spaces, quotes
+    text/markup.py              from a page to its text: tags, scripts, comments, entities
+    text/near_duplicates.py     MinHash and locality-sensitive hashing, with an error bound
+    text/quality.py             ten features, a limit for each, and a reason in words
+    text/noise.py               lines that no one wrote: signs, broken encodings, dumps
+    text/boilerplate.py         lines that belong to the site: menus and footers
+    text/personal_data.py       e-mail addresses, telephone numbers and identity numbers, masked
+    text/mixture.py             mixing sources by weight, and how often each is then read
+    text/cleaning.py            clean: the eight steps in a row, each with a record
+    text/cleaning_scores.py     precision and recall of every step against planted dirt
 
 layer 1  rules         programs that talk by rules
 
