@@ -30,7 +30,7 @@ class BPEExplorer(Explorer):
     @property
     def tokens(self) -> list[bytes]:
         """The tokens of the sentence for the present state of the controls."""
-        merges = self.merges[self.trained_on.value][: self.number.value]
+        merges = self.merges[str(self.trained_on.value)][: self.number.value]
         vocab = [bytes([byte]) for byte in range(256)] + [left + right for left, right in merges]
         tokenizer = BPETokenizer(dict(enumerate(vocab)), merges)
         return [vocab[token] for token in tokenizer.encode(self.text)]
@@ -43,7 +43,7 @@ class BPEExplorer(Explorer):
     def draw(self) -> tuple[Figure, str]:
         """Boxes in two colours by turns, and how many characters a token holds."""
         tokens, text = self.tokens, self.text
-        used = min(self.number.value, len(self.merges[self.trained_on.value]))
+        used = min(self.number.value, len(self.merges[str(self.trained_on.value)]))
         counted = f"{len(tokens)} tokens for {len(text)} characters, {len(text) / len(tokens):.2f} characters a token"
         figure = boxes(
             [readable(token) for token in tokens],

@@ -1,5 +1,6 @@
 """Chapter 03's checks: right answers pass, and plausible wrong ones get the diagnosis that helps."""
 
+import codecs
 import re
 from collections import Counter
 
@@ -88,20 +89,6 @@ def in_place(parts, pair):
     if isinstance(parts, list):
         parts[:] = merged
     return merged
-
-
-def never_steps_two(parts, pair):
-    merged, i = [], 0
-    while i < len(parts):
-        if tuple(parts[i : i + 2]) == pair:
-            merged.append(parts[i] + parts[i + 1])
-            i += 1
-        else:
-            merged.append(parts[i])
-        i += 1 if tuple(parts[i : i + 2]) != pair or not merged else 0
-        if len(merged) > 50:
-            break
-    return tuple(merged)
 
 
 @pytest.mark.parametrize("answer", [merge_with_index, bpe_training.merge_pair])
@@ -254,15 +241,11 @@ def stuck_at_a_stray_byte(tokens):
 
 
 def drops_the_end(tokens):
-    import codecs
-
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     return [decoder.decode(token) for token in tokens]
 
 
 def final_each_time(tokens):
-    import codecs
-
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     return [decoder.decode(token, final=True) for token in tokens]
 
@@ -272,8 +255,6 @@ def only_shown(tokens):
 
 
 def test_right_stream():
-    import codecs
-
     def right(tokens):
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         return [decoder.decode(token, i == len(tokens) - 1) for i, token in enumerate(tokens)]
