@@ -38,6 +38,11 @@ layer 1  text          where text comes from and how it becomes numbers
     text/mixture.py             mixing sources by weight, and how often each is then read
     text/cleaning.py            clean: the eight steps in a row, each with a record
     text/cleaning_scores.py     precision and recall of every step against planted dirt
+    text/pretokens.py           text cut at special tokens and by GPT-2's pattern, also from a stream
+    text/token_files.py         vocabularies on disk: JSON, and GPT-2's two files
+    text/tokenizer.py           CharTokenizer, WordTokenizer: the two obvious ways to number text
+    text/bpe_training.py        learning merges: the plain way, and the fast way with the same answer
+    text/bpe.py                 BPETokenizer: bytes joined into tokens, no text unknown
 
 layer 1  rules         programs that talk by rules
 

@@ -4,8 +4,7 @@
 
 The order is part of the method. Spelling first, because every later rule compares strings; markup before boilerplate,
 because a menu is a line only when its tags are gone; quality before duplicates, because it is cheap and they are not;
-masking last, because a mask makes different texts alike, and duplicates are judged on what was written (though not on
-the sentences with an address or a number in them: copies of a text are signed by different people).
+masking last, because a mask makes different texts alike, and duplicates are judged on what was written.
 
 A cleaner is a classifier, and is judged as one: `score` gives precision (of what it touched, how much was dirt) and
 recall (of the dirt, how much it touched) against a truth that somebody planted.
@@ -16,7 +15,6 @@ Differs: RefinedWeb also picks by language and by address; we have no addresses.
 Next:    minillm/text/cleaning_scores.py
 """
 
-import re
 import time
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -189,9 +187,6 @@ def exact_duplicates(documents: Sequence[str]) -> dict[int, int]:
     return copy_of
 
 
-_SENTENCE_GAP = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n")
-_MASK = re.compile("<(?:email|phone|id)>")
-
 # A step takes texts and gives new texts and, by place, why a text goes; "{3}" in a reason stands for the raw place.
 _Step = Callable[[list[str], CleaningConfig], tuple[list[str], dict[int, str]]]
 
@@ -205,16 +200,8 @@ def _exact(texts: list[str], config: CleaningConfig) -> tuple[list[str], dict[in
 
 
 def _near(texts: list[str], config: CleaningConfig) -> tuple[list[str], dict[int, str]]:
-    found = near_duplicates([_without_contacts(text) for text in texts], config.near)
+    found = near_duplicates(texts, config.near)
     return texts, {i: f"{found.similarity[i]:.2f} like document {{{j}}}" for i, j in found.copy_of.items()}
-
-
-def _without_contacts(text: str) -> str:
-    """The sentences without personal data. Copies of a text are signed by different people, and are copies still."""
-    masked = mask_personal_data(text)
-    if masked == text:
-        return text
-    return " ".join(sentence for sentence in _SENTENCE_GAP.split(masked) if not _MASK.search(sentence)) or masked
 
 
 _STEP: dict[str, _Step] = {

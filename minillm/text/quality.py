@@ -18,7 +18,7 @@ The letters' surprise is the cross-entropy of each letter given the one before, 
 stories. It is CCNet's idea, a language model as the judge of quality, with the smallest language model there is.
 
 Paper:   Rae et al. 2021, "Scaling Language Models" (Gopher), §A.1.1, arXiv:2112.11446 (most of the rules); Wenzek et
-         al. 2020, "CCNet", §3.3, arXiv:1911.00359 (a model's perplexity as a filter).
+         al. 2020, "CCNet", arXiv:1911.00359 (a model's perplexity as a filter).
 Differs: the limits suit texts from five words up; Gopher begins at fifty. A Chinese character counts as a word, and
          rules about English letters and function words ask only texts that are written in Latin letters.
 Next:    minillm/text/noise.py
@@ -155,8 +155,8 @@ def letter_surprise(text: str) -> float:
     code_n = _letter_codes(text)
     if code_n.size < 2:
         return 0.0
-    pair_n = code_n[:-1].astype(np.intp) * 27 + code_n[1:]
-    return float(_pair_surprise()[pair_n].mean())
+    pairs = code_n[:-1].astype(np.intp) * 27 + code_n[1:]
+    return float(_pair_surprise()[pairs].mean())
 
 
 def _unreadable(text: str) -> int:
@@ -180,8 +180,8 @@ def _pair_surprise() -> NDArray[np.float64]:
     from minillm.text.stories import load_stories
 
     code_n = _letter_codes("\n".join(" ".join(story.sentences) for story in load_stories()))
-    pair_n = code_n[:-1].astype(np.intp) * 27 + code_n[1:]
-    count = np.bincount(pair_n, minlength=27 * 27).reshape(27, 27) + 0.5
+    pairs = code_n[:-1].astype(np.intp) * 27 + code_n[1:]
+    count = np.bincount(pairs, minlength=27 * 27).reshape(27, 27) + 0.5
     return -np.log(count / count.sum(axis=1, keepdims=True)).ravel()
 
 

@@ -1,5 +1,7 @@
 """Every step against the village's planted truth, in worlds that were not looked at when the rules were written."""
 
+from dataclasses import replace
+
 import pytest
 
 from minillm.text import cleaning_scores
@@ -28,7 +30,7 @@ def test_decoys_survive():
 
 def test_the_scores_are_those_counted_by_hand():
     page = lambda i, word: DirtyDocument(
-        text=f"<p>The {word} of house {i} was late.</p>\nHome | News\n&&&& ####\nRing 555-0142 now.",
+        text=f"<p>The {word} of house {i} was late.</p>\nHome | News\n&&&& ####\n~~~~~~~~\nRing 555-0142 now.",
         clean=f"The {word} of house {i} was late.\nRing 555-0142 now.",
         planted=(
             Planted("markup", "<p>", 0, 3),
@@ -41,12 +43,15 @@ def test_the_scores_are_those_counted_by_hand():
     )
     words = ("baker and his old brown horse", "clock that nobody had ever wound", "letter with a blue stamp on it")
     more = ("ferry full of wet unhappy sheep", "teacher who sang when she walked", "moon over seven empty boats")
-    scores = score_steps([page(i, word) for i, word in enumerate(words + more)])
+    pages = [page(i, word) for i, word in enumerate(words + more)]
+    scores = score_steps([*pages, replace(pages[2], copy="exact", copy_of=2)])
     assert (scores["markup"].precision, scores["markup"].recall) == (0.5, 1.0)  # </p> is not in this truth
-    assert (scores["noise"].precision, scores["noise"].recall) == (1.0, 0.5)
+    assert (scores["noise"].precision, scores["noise"].recall) == (0.5, 0.5)
     assert (scores["boilerplate"].precision, scores["boilerplate"].recall) == (1.0, 1.0)
     assert (scores["phone"].precision, scores["phone"].recall) == (1.0, 1.0)
     assert (scores["email"].precision, scores["email"].recall) == (1.0, 0.0)
+    assert scores["phone"].planted == 6  # the copy was gone before its number could be masked
+    assert (scores["exact duplicates"].found, scores["exact duplicates"].right) == (1, 1)
     assert scores["whole"].right == 6
 
 

@@ -103,6 +103,8 @@ def test_limits():
     assert near_duplicates(["", "", "?!", "?!"]).kept == [0, 1, 2, 3]  # no words, nothing to say about them
     assert near_duplicates(["Hi.", "hi", "Ho."]).copy_of == {1: 0}
     assert near_duplicates(["same words here"] * 5).copy_of == {1: 0, 2: 0, 3: 0, 4: 0}
+    old = "the ferry leaves at six and comes back at nine when the lamps are lit"
+    assert near_duplicates(["", "?", old, "!", "Something else.", old + " again"]).copy_of == {5: 2}
     exact_only = NearDuplicateConfig(threshold=1.0)
     assert near_duplicates(["a b c d", "a b c e", "A  b c, d!"], exact_only).copy_of == {2: 0}
 

@@ -49,6 +49,7 @@ def test_what_is_noise_and_why(line, rule):
         "åäö är tre bokstäver på svenska",
         "Nguyễn Văn A ở Hà Nội",
         "渡船今天又晚点了。",
+        "哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈",
         "（……）",
         "Mississippi, Llanfairpwllgwyngyll, bookkeeper",
         "Chapter XVIII: Of the tides",
