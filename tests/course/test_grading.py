@@ -6,11 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from minillm.course import grading, grading_wire
-from minillm.course.grading_examiner import split_names
+from minillm.course import grading
 
 pytestmark = pytest.mark.no_promises
 ROOT = Path(__file__).resolve().parents[2]
@@ -263,7 +261,6 @@ def two_exercises(folder):
 
     first = "def first(x):\n    return x + 1\n"
     second = """
-import numpy as np
 class Second:
     def __init__(self, start): self.start = start
     def rows(self, a): return a.sum(axis=1) + self.start
@@ -271,7 +268,6 @@ class Second:
         for item in items: yield function(item)
 """
     tests = """
-import numpy as np
 shift = 2
 two = Second(shift)
 assert two.start == 2
@@ -318,33 +314,3 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
     grade(tmp_path, RIGHT + "\nopen('mine.txt', 'w').write('x' * 1000)\n")
     assert os.listdir(tmp_path / "t") == []
-
-
-PLAIN = [None, True, 3, -(1 << 80), 2.5, "é\ud800", (1, (2,)), [1, [2]], {"a": 1, 2: (3,)}, {1, 2}, frozenset({1})]
-PLAIN += [b"\x00", 1j, range(3), np.float32(1.5), np.int64(7), np.arange(6).reshape(2, 3), np.zeros((0, 4))]
-
-
-@pytest.mark.parametrize("value", PLAIN, ids=lambda value: type(value).__name__)
-def test_plain_data_comes_through_as_it_was(value):
-    sent = json.loads(json.dumps(grading_wire.encode(value, other=None)))
-    got = grading_wire.decode(sent, other=None)
-    assert type(got) is type(value)
-    np.testing.assert_array_equal(got, value) if isinstance(value, np.ndarray) else None
-    assert isinstance(value, np.ndarray) or got == value
-
-
-def test_tensors_come_through():
-    torch = pytest.importorskip("torch")
-    for x in (torch.arange(6.0).reshape(2, 3), torch.ones(2, dtype=torch.bfloat16), torch.tensor(3)):
-        got = grading_wire.decode(grading_wire.encode(x, other=None), other=None)
-        assert torch.equal(got, x) and got.dtype == x.dtype
-    generator = torch.Generator().manual_seed(5)
-    twin = grading_wire.decode(grading_wire.encode(generator, other=None), other=None)
-    assert torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=twin))
-
-
-def test_names_of_a_cell():
-    assert split_names("import math\nfrom os import path\nx, y = 1, 2\ndef f():\n    z = 3") == (
-        "import math\nfrom os import path",
-        ["f", "x", "y"],
-    )
