@@ -10,11 +10,6 @@ layer 0  core          what everything stands on
 
 layer 1  text          where text comes from and how it becomes numbers
     text/village.py             Village: a generated little world whose every text has a known probability
-    text/pretokens.py           text cut at special tokens and by GPT-2's pattern, also from a stream
-    text/token_files.py         vocabularies on disk: JSON, and GPT-2's two files
-    text/tokenizer.py           CharTokenizer, WordTokenizer: the two obvious ways to number text
-    text/bpe_training.py        learning merges: the plain way, and the fast way with the same answer
-    text/bpe.py                 BPETokenizer: bytes joined into tokens, no text unknown
     text/village_world.py       who lives there, and what is true: families, facts told often, rarely, never
     text/village_words.py       its words, in English and Chinese
     text/village_kinds.py       the forms of its people and things that a template may name
