@@ -75,6 +75,9 @@ def line_chart(
             drawing.axes.axhline(floor[1], color="#555555", linestyle="--", linewidth=1.2, label=drawable(floor[0]))
         if log_x:
             drawing.axes.set_xscale("log")
+            if x is not None and len(x) <= 8:  # few places: name each, instead of powers of ten
+                drawing.axes.set_xticks(list(x), [f"{place:,g}" for place in x])
+                drawing.axes.set_xticks([], minor=True)
         if log_y:
             drawing.axes.set_yscale("log")
         drawing.draw_key([*series, *([floor[0]] if floor else [])])
