@@ -4,6 +4,7 @@ The files in the order of history, which is also the only direction of imports: 
 folder and the layers above it in this list. A test holds that, and that this map names exactly the files there are.
 
 layer 0  core          what everything stands on
+    core/files.py               files that are whole or not there
     core/notation.py            the letters for axes, and the checker of their promises
     core/runtime.py             device, number format and seed, each with the reason for it
 
@@ -39,6 +40,10 @@ layer 1  text          where text comes from and how it becomes numbers
     text/bpe.py                 BPETokenizer: bytes joined into tokens, no text unknown
 
 layer 1  rules         programs that talk by rules
+    rules/script.py             the script that Eliza follows: text that anybody can write, checked line by line
+    rules/eliza.py              Eliza: keywords, patterns and replies, with nothing understood
+    rules/rulebook.py           a rule book: rules and facts as text that anybody can read, write and check
+    rules/expert.py             an expert system: facts, rules that make new facts, and an answer to "why?"
 
 layer 1  statistical   counting words
     statistical/information.py  entropy, cross-entropy, KL, perplexity and bits per character
@@ -51,6 +56,34 @@ layer 1  statistical   counting words
     statistical/hmm.py          HMM: forward-backward, Viterbi, Baum-Welch
 
 layer 8  course        what turns the library into a course
+    course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
+    course/timeline.py          seventy years as data, each event with its source
+    course/checks_00.py         checks of chapter 00
+    course/checks_01.py         checks of chapter 01
+    course/figures_base.py      Figure and Drawing: a picture with its text alternative
+    course/figures.py           line, bar, heat, scatter and timeline charts
+    course/widgets.py           Explorer: a picture that answers to sliders, with a still twin
+    course/widgets_00.py        TimelineExplorer: an era at a time
+    course/widgets_01.py        ListenerExplorer: Eliza at work on a sentence; the cards of the blind test
+    course/checks_03.py         checks of chapter 03: merging, cutting, streaming, sharing a vocabulary
+    course/figures_base.py      Figure and Drawing: a picture with its text alternative
+    course/figures.py           line, bar, heat, scatter and timeline charts
+    course/widgets.py           Explorer: a picture that answers to sliders, with a still twin
+    course/widgets_03.py        the widget of chapter 03: where BPE cuts a sentence
+    course/progress.py          progress: one line for notebooks and terminals
+    course/places.py            where the course lies on this machine
+    course/kernel.py            the kernel python3 is always this very Python
+    course/notebooks.py         notebook files: one shape, and a run from the first cell to the last
+    course/authoring.py         exercises from solutions; normalise and run notebooks
+    course/grading_wire.py      plain data over a pipe, and nothing that executes
+    course/grading_sandbox.py   what a submission may not do, held by the operating system
+    course/grading_answers.py   the process that runs a learner's code
+    course/grading_desk.py      the examiner's end: asks that process, stops it in time
+    course/grading_examiner.py  the process that holds the tests
+    course/grading.py           minillm grade: points without nbgrader
+    course/lab.py               minillm lab: JupyterLab on the first chapter
+    course/doctor.py            minillm doctor: what to mend on this machine, and how
+    course/cli.py               the command line: minillm lab, doctor, grade, author
 """
 
 __version__ = "0.1.0"

@@ -12,7 +12,7 @@ Next:    minillm/core/runtime.py
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 LEGEND: dict[str, str] = {
@@ -45,9 +45,8 @@ def broken_promises(local_names: Mapping[str, Any]) -> list[str]:
     size: dict[str, tuple[int, str]] = {}
     wrong: list[str] = []
     for name, value in local_names.items():
-        stem, underscore, suffix = name.rpartition("_")
-        shape = getattr(value, "shape", None)
-        if not (stem and underscore and suffix and isinstance(shape, tuple) and set(suffix) <= set(LEGEND)):
+        suffix, shape = _axes(name), getattr(value, "shape", None)
+        if not suffix or not isinstance(shape, tuple):
             continue
         if len(shape) != len(suffix):
             wrong.append(f"{name} promises {len(suffix)} axes but has shape {tuple(shape)}")
@@ -59,6 +58,12 @@ def broken_promises(local_names: Mapping[str, Any]) -> list[str]:
     return wrong
 
 
+def _axes(name: str) -> str:
+    """The axes that a name promises, such as "btd" for "x_btd"; empty when it promises none."""
+    stem, _, suffix = name.rpartition("_")
+    return suffix if stem and suffix and set(suffix) <= set(LEGEND) else ""
+
+
 @contextmanager
 def promise_checker(package: str = "minillm") -> Iterator[list[str]]:
     """Check the locals of every function of `package` as it returns, and collect what is broken.
@@ -66,9 +71,17 @@ def promise_checker(package: str = "minillm") -> Iterator[list[str]]:
     Uses `sys.setprofile`, so it is for tests: it slows Python code several times over.
     """
     found: list[str] = []
+    promising: dict[CodeType, bool] = {}  # most functions promise nothing: look at their names once, not at each call
 
     def on_event(frame: FrameType, event: str, argument: object) -> None:
-        if event != "return" or not str(frame.f_globals.get("__name__", "")).startswith(package):
+        if event != "return":
+            return
+        code = frame.f_code
+        if code not in promising:
+            ours = str(frame.f_globals.get("__name__", "")).startswith(package)
+            names = (*code.co_varnames, *code.co_cellvars, *code.co_freevars)
+            promising[code] = ours and any(_axes(name) for name in names)
+        if not promising[code]:
             return
         for promise in broken_promises(frame.f_locals):
             found.append(f"{frame.f_globals['__name__']}.{frame.f_code.co_qualname}: {promise}")

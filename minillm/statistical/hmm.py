@@ -13,6 +13,7 @@ Paper:   Baum, Petrie, Soules and Weiss 1970; Viterbi 1967; told by Rabiner 1989
 Names:   start is Rabiner's π, transition his A, emission his B; state and tag are the same thing here.
 Differs: words that were not learned share one column, "<unk>". There is no end state, so p is that of a sentence among
          those of its length.
+Next:    notebooks/02-counting-words.ipynb
 """
 
 from collections import Counter

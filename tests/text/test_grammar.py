@@ -23,8 +23,8 @@ KINDS = {
 }
 SMALL = """
 = one X=pet Y=pet *2
-[n:A|Two|Nine] [n:{X}|{X.s}|{X.s}] [3*ran|swam|] and [n:was|were|were] seen by a [big |]{Y}.
-  [n:一|两|九]只{X}[跑了|游了|来了]，被一只[大|小]{Y}看见了。
+[n:A|Two|Nine] [n:{X}|{X.s}|{X.s}] [3*ran|swam [away|off|on]|] and [n:was|were|were] seen by a [big |]{Y}.
+  [n:一|两|九]只{X}[跑了|游[走|开|来]了|来了]，被一只[大|小]{Y}看见了。
 
 @mood=0
 All were [happy|glad].

@@ -9,7 +9,7 @@ import pytest
 
 from minillm.text.unambiguous import ambiguity
 from minillm.text.village import KINDS, Village
-from minillm.text.village_tags import LEXICON
+from minillm.text.village_tags import LEXICON, tagged_sentences
 
 VILLAGE = Village(seed=3)
 TWO_LANGUAGES = [(kind, "en") for kind in KINDS] + [("stories", "zh"), ("translations", "zh")]
@@ -96,6 +96,9 @@ def test_a_wrong_fact_late_in_the_story_is_impossible():
 def test_verbs_and_pronouns_agree():
     for story in VILLAGE.stories(2000):
         assert not re.search(r"\b(goats|hens|rabbits|ducks|lambs|they|apples|plums|pears|nuts) was\b", story)
+        assert not re.search(
+            r"\bthere (was (apples|plums|pears|nuts)|were (bread|soup|cake|cheese|honey|fish))\b", story
+        )
         assert not re.search(r"\b(The (goat|hen|rabbit|duck|lamb)|it|bread|cheese|honey) were\b", story)
         child = VILLAGE.explain(story)
         name = child.script.cast["X"].forms["en"][""][child["X"]]
@@ -128,6 +131,21 @@ def test_every_word_has_a_tag_and_tags_follow_the_story():
         for word, tag in sentence:
             tags.setdefault(word.lower(), set()).add(tag)
     assert tags["her"] == {"DET", "PRON"} and tags["to"] == {"ADP", "PRT"}
+
+
+def test_sentences_end_where_they_should():
+    sentences = tagged_sentences(
+        '"Go!" she cried. "No," said Ivan. "Why?" They sat. "Rain came," he said, "so_CONJ go. Go!"'
+    )
+    joined = [" ".join(word for word, _ in sentence) for sentence in sentences]
+    assert joined == [
+        '" Go ! " she cried .',
+        '" No , " said Ivan .',
+        '" Why ? "',
+        "They sat .",
+        '" Rain came , " he said , " so go .',
+        'Go ! "',
+    ]
 
 
 def test_translations_are_pairs_of_one_derivation():

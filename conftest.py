@@ -1,0 +1,21 @@
+"""What every test run of this repository loads: notebooks with a tolerance, and the promises of shape suffixes."""
+
+import pytest
+
+pytest_plugins = ["nbval_tolerance"]  # tests/nbval_tolerance.py: pyproject puts tests/ on the path
+
+
+@pytest.fixture(autouse=True)
+def kept_promises(request):
+    """Every minillm function that a test runs keeps the promises of its names (`x_btd` has three axes, and so on).
+
+    The hook slows Python code down; a test that is mostly loops opts out with `@pytest.mark.no_promises`.
+    """
+    if request.node.get_closest_marker("no_promises") or not isinstance(request.node, pytest.Function):
+        yield
+        return
+    from minillm.core.notation import promise_checker
+
+    with promise_checker() as broken:
+        yield
+    assert not broken, "\n".join(sorted(set(broken)))
