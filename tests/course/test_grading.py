@@ -261,6 +261,7 @@ def two_exercises(folder):
 
     first = "def first(x):\n    return x + 1\n"
     second = """
+import numpy as np
 class Second:
     def __init__(self, start): self.start = start
     def rows(self, a): return a.sum(axis=1) + self.start
@@ -268,6 +269,7 @@ class Second:
         for item in items: yield function(item)
 """
     tests = """
+import numpy as np
 shift = 2
 two = Second(shift)
 assert two.start == 2
