@@ -68,9 +68,6 @@ layer 8  course        what turns the library into a course
     course/checks_03.py         checks of chapter 03: merging, cutting, streaming, sharing a vocabulary
     course/widgets_03.py        the widget of chapter 03: where BPE cuts a sentence
     course/checks_02.py         checks of chapter 02
-    course/figures_base.py      Figure and Drawing: a picture with its text alternative
-    course/figures.py           line, bar, heat, scatter and timeline charts
-    course/widgets.py           Explorer: a picture that answers to sliders, with a still twin
     course/widgets_02.py        the explorer of chapter 02: order, smoothing and amount of text
     course/progress.py          progress: one line for notebooks and terminals
     course/places.py            where the course lies on this machine
