@@ -142,6 +142,8 @@ def test_a_wrong_file_in_the_cache_is_named_and_not_overwritten(server, cache, m
 CHILD = """
 import os, signal, sys
 from minillm.text import public_texts as p
+
+pytestmark = pytest.mark.no_promises  # text in, text out: no arrays with promises
 address, size, sha, when = sys.argv[1:]
 p.PUBLIC_TEXTS["classic"] = p.PublicText(address=address, size=int(size), sha256=sha, licence="public domain")
 if when == "before the rename":
