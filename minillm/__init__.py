@@ -55,6 +55,10 @@ layer 1  statistical   counting words
     statistical/metrics.py      accuracy, precision, recall, F1, BLEU
     statistical/hmm.py          HMM: forward-backward, Viterbi, Baum-Welch
 
+layer 4  training      one way to train every model
+    training/loop.py            train and evaluate: one loop for every model
+    training/optim.py           AdamW, and the schedules of the learning rate
+
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
     course/timeline.py          seventy years as data, each event with its source
