@@ -72,6 +72,7 @@ layer 8  course        what turns the library into a course
     course/checks_03.py         checks of chapter 03: merging, cutting, streaming, sharing a vocabulary
     course/widgets_03.py        the widget of chapter 03: where BPE cuts a sentence
     course/progress.py          progress: one line for notebooks and terminals
+    course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
     course/kernel.py            the kernel python3 is always this very Python
     course/notebooks.py         notebook files: one shape, and a run from the first cell to the last

@@ -56,7 +56,11 @@ class Trainable(Protocol):
 
 
 class Diverged(FloatingPointError):
-    """The loss or the gradient is no longer a number; the step was not taken."""
+    """The loss or the gradient is no longer a number. The step was not taken; `record` holds those before it."""
+
+    def __init__(self, message: str, record: list[Step]) -> None:
+        super().__init__(message)
+        self.record = record
 
 
 def train(
@@ -104,10 +108,9 @@ def train(
                 part.backward()
                 loss += part.item()
 
-            gradients = _gradients(optimizer)
-            norm = get_total_norm(gradients)
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise Diverged(_advice(model, record, step, loss, rate, clip))
+            norm = get_total_norm(_gradients(optimizer))
+            if not (math.isfinite(loss) and math.isfinite(norm)):  # stop before the step: nothing is spoilt yet
+                raise Diverged(_advice(model, record, step, loss, rate, clip), record)
             if clip is not None:
                 clip_grads_with_norm_(_parameters(optimizer), clip, norm)
             optimizer.step()
