@@ -189,10 +189,14 @@ def _advice(model: Trainable, record: list[Step], step: int, loss: float, rate: 
         f"the loss is {loss}" if not math.isfinite(loss) else f"the loss is {loss:.4g}, but the gradient is not finite"
     )
     where = f"; first in the gradient of {bad[0]} (in {len(bad)} parameters)" if bad else ""
-    before = f"; the step before had loss {record[-1].loss:.4g} and gradient norm {record[-1].gradient_norm:.4g}"
+    before = (
+        f"; the step before had loss {(r := record[-1]).loss:.4g} and gradient norm {r.gradient_norm:.4g}"
+        if record
+        else ""
+    )
     clipping = "a smaller clip" if clip is not None else "clip=1.0"
     return (
-        f"step {step}: {what} at learning rate {rate:.3g}{where}{before if record else ''}. The parameters are as they "
+        f"step {step}: {what} at learning rate {rate:.3g}{where}{before}. The parameters are as they "
         f"were before this step. Try a learning rate of {rate / 10:.1g}, {clipping} or a longer warm-up; at the very "
         "first step look in loss() for log(0), 0/0 or a row with every position masked"
     )
