@@ -24,7 +24,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim import Optimizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +54,20 @@ class Trainable(Protocol):
         ...
 
 
+class Optimizing(Protocol):
+    """What `train` asks of an optimiser: `minillm.training.optim` and `torch.optim` both have it."""
+
+    param_groups: list[dict[str, Any]]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the last step."""
+        ...
+
+    def step(self) -> Any:
+        """Move the parameters once."""
+        ...
+
+
 class Diverged(FloatingPointError):
     """The loss or the gradient is no longer a number. The step was not taken; `record` holds those before it."""
 
@@ -68,7 +81,7 @@ def train(
     batches: Iterable[Any],
     *,
     steps: int,
-    optimizer: Optimizer,
+    optimizer: Optimizing,
     schedule: Callable[[int], float] | None = None,
     accumulate: int = 1,
     clip: float | None = None,
@@ -168,11 +181,11 @@ def _again_and_again(batches: Iterable[Any]) -> Iterator[Any]:
             raise ValueError("batches is at its end and cannot be read again: give a list, or a generator that goes on")
 
 
-def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+def _parameters(optimizer: Optimizing) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _gradients(optimizer: Optimizer) -> list[Tensor]:
+def _gradients(optimizer: Optimizing) -> list[Tensor]:
     gradients = [parameter.grad for parameter in _parameters(optimizer) if parameter.grad is not None]
     if not gradients:
         raise ValueError(
@@ -216,7 +229,7 @@ def _mode(model: Trainable, *, training: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _base_rates(optimizer: Optimizer) -> Iterator[None]:
+def _base_rates(optimizer: Optimizing) -> Iterator[None]:
     """Keep each group's own rate as `initial_lr` during the run (a checkpoint then holds it), and put it back."""
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])

@@ -15,19 +15,80 @@ Next:    minillm/course/live.py
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
+from torch import Tensor, nn
+
+
+class Optimizer:
+    """What every optimiser of the course is: groups of parameters with options, and a memory for each parameter.
+
+    A subclass says in `move` how one parameter follows its slope. The attributes and methods are those of
+    `torch.optim.Optimizer`, so `train` takes either. Ours stands alone because every class of `torch.optim` loads
+    torch's compiler when it is first used, which takes as long as importing torch.
+    """
+
+    def __init__(self, parameters: Iterable[Any], defaults: dict[str, Any]) -> None:
+        given = list(parameters)
+        groups = given if given and isinstance(given[0], dict) else [{"params": given}]
+        self.param_groups = [{**defaults, **group, "params": list(group["params"])} for group in groups]
+        self.state: dict[nn.Parameter, dict[str, Any]] = {p: {} for p in self.parameters()}
+        if not self.state:
+            raise ValueError("parameters is empty: there is nothing to train; give model.parameters()")
+        if len(self.state) < len(self.parameters()):
+            raise ValueError("a parameter is there twice and would be moved twice; give each to one group")
+
+    def parameters(self) -> list[nn.Parameter]:
+        """All parameters, group by group."""
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+    def zero_grad(self) -> None:
+        """Forget the slopes of the last step."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move every parameter that has a slope, once."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self.move(parameter, parameter.grad, self.state[parameter], group)
+
+    def move(self, parameter: nn.Parameter, slope: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Move one parameter in place and keep in `state` what the next step needs to know."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a checkpoint must keep: each parameter's memory in order, and the options of the groups."""
+        options = [{name: value for name, value in group.items() if name != "params"} for group in self.param_groups]
+        return {"state": [dict(self.state[p]) for p in self.parameters()], "param_groups": options}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave for the same parameters; each tensor goes to its parameter's device."""
+        parameters, groups = self.parameters(), saved["param_groups"]
+        fits = [t.shape == p.shape for p, s in zip(parameters, saved["state"], strict=False) for t in _tensors(s)]
+        if len(saved["state"]) != len(parameters) or len(groups) != len(self.param_groups) or not all(fits):
+            raise ValueError(
+                f"the saved optimiser has {len(saved['state'])} parameters in {len(groups)} groups, this one "
+                f"{len(parameters)} in {len(self.param_groups)}, or their shapes differ; it belongs to another model"
+            )
+        for group, options in zip(self.param_groups, groups, strict=True):
+            group.update(options)
+        for parameter, state in zip(parameters, saved["state"], strict=True):
+            self.state[parameter] = {
+                name: value.to(parameter.device, copy=True) if isinstance(value, Tensor) else value
+                for name, value in state.items()
+            }
 
 
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay, one parameter at a time; the same result as `torch.optim.AdamW`.
+    """Adam with decoupled weight decay; the same steps as `torch.optim.AdamW`.
 
     `parameters` are parameters, or groups such as `{"params": …, "lr": …, "weight_decay": …}` (see
-    `decay_matrices_only`). On a GPU `torch.optim.AdamW(…, fused=True)` takes the same steps faster.
+    `decay_matrices_only`). On a GPU `torch.optim.AdamW(…, fused=True)` takes these steps faster.
 
     >>> weight = nn.Parameter(torch.tensor([1.0]))
     >>> optimizer = AdamW([weight], learning_rate=0.1, weight_decay=0.5)
@@ -49,28 +110,18 @@ class AdamW(Optimizer):
         for group in self.param_groups:
             _check(group)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every parameter that has a gradient once."""
-        if closure is not None:
-            raise ValueError("AdamW measures the slope once per step: call backward() first, then step() with nothing")
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._move(parameter, group)
-
-    def _move(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
-        gradient, state, (beta1, beta2) = parameter.grad, self.state[parameter], group["betas"]
+    def move(self, parameter: nn.Parameter, slope: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """One parameter's step: the formula at the head of this file, line by line."""
         if not state:
             state.update(step=0, m=torch.zeros_like(parameter), v=torch.zeros_like(parameter))
         state["step"] += 1
-        m, v, t = state["m"], state["v"], state["step"]
+        m, v, t, (beta1, beta2) = state["m"], state["v"], state["step"], group["betas"]
 
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        m.lerp_(gradient, 1 - beta1)
-        v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        width = (v / (1 - beta2**t)).sqrt_().add_(group["eps"])
-        parameter.addcdiv_(m, width, value=-group["lr"] / (1 - beta1**t))
+        m.lerp_(slope, 1 - beta1)
+        v.mul_(beta2).addcmul_(slope, slope, value=1 - beta2)
+        spread = (v / (1 - beta2**t)).sqrt_().add_(group["eps"])
+        parameter.addcdiv_(m, spread, value=-group["lr"] / (1 - beta1**t))
 
 
 def decay_matrices_only(model: nn.Module, weight_decay: float = 0.1) -> list[dict[str, Any]]:
@@ -158,6 +209,10 @@ def _check_steps(*, step: int, warmup: int, steps: int | None = None) -> None:
         raise ValueError(f"step={step} must be at least 1: steps are counted from 1, as in the record")
     if warmup < 0 or (steps is not None and warmup > steps):
         raise ValueError(f"warmup={warmup} must lie in 0 … steps={steps}; a twentieth of the steps is usual")
+
+
+def _tensors(state: dict[str, Any]) -> list[Tensor]:
+    return [value for value in state.values() if isinstance(value, Tensor)]
 
 
 def _check(group: dict[str, Any]) -> None:

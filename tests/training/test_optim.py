@@ -1,6 +1,8 @@
 """AdamW takes torch's steps to rounding; the schedules go through their corners."""
 
 import math
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
@@ -127,8 +129,46 @@ def test_only_matrices_decay():
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
         AdamW([nn.Parameter(torch.zeros(1))], **options)
-    with pytest.raises(ValueError, match="call backward"):
-        AdamW([nn.Parameter(torch.zeros(1))]).step(lambda: 0.0)
+
+
+def test_parameters_must_be_there_once():
+    weight = nn.Parameter(torch.zeros(1))
+    with pytest.raises(ValueError, match="is empty"):
+        AdamW(iter([]))
+    with pytest.raises(ValueError, match="twice"):
+        AdamW([{"params": [weight]}, {"params": [weight]}])
+
+
+@pytest.mark.parametrize("shapes", [[(2,)], [(2,), (4,)], [(2,), (3,), (1,)]], ids=str)
+def test_a_saved_optimiser_of_another_model(shapes):
+    saved, other = ([nn.Parameter(torch.ones(s)) for s in some] for some in ([(2,), (3,)], shapes))
+    first = AdamW(saved)
+    for parameter in saved:
+        parameter.grad = torch.ones_like(parameter)
+    first.step()
+    with pytest.raises(ValueError, match="belongs to another model"):
+        AdamW(other).load_state_dict(first.state_dict())
+
+
+def test_a_loaded_memory_is_a_copy():
+    weight, again = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    weight.grad = again.grad = torch.ones(2)
+    first, second = AdamW([weight]), AdamW([again])
+    first.step()
+    kept = first.state[weight]["m"].clone()
+    second.load_state_dict(first.state_dict())
+    second.step()
+    assert torch.equal(first.state[weight]["m"], kept) and first.state[weight]["step"] == 1
+
+
+def test_the_compiler_stays_unloaded():
+    """Every class of torch.optim loads it, which takes as long as importing torch: each chapter would wait."""
+    code = "import sys, torch\nfrom minillm.training.loop import train\nfrom minillm.training.optim import AdamW\n"
+    code += "m = torch.nn.Linear(2, 1); m.loss = lambda b: m(b).sum()\n"
+    code += "train(m, [torch.ones(3, 2)], steps=2, optimizer=AdamW(m.parameters()), clip=1.0)\n"
+    code += "print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("False\n", "")
 
 
 # schedules ----------------------------------------------------------------------------------------------------------
