@@ -71,6 +71,8 @@ layer 8  course        what turns the library into a course
     course/widgets_01.py        ListenerExplorer: Eliza at work on a sentence; the cards of the blind test
     course/checks_03.py         checks of chapter 03: merging, cutting, streaming, sharing a vocabulary
     course/widgets_03.py        the widget of chapter 03: where BPE cuts a sentence
+    course/checks_02.py         checks of chapter 02
+    course/widgets_02.py        the explorer of chapter 02: order, smoothing and amount of text
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
