@@ -8,11 +8,12 @@ Next:    minillm/text/village.py
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_atomically(path: str | Path, data: bytes | str) -> None:
-    """Write bytes, or text as UTF-8, to `path`, whole or not at all; its folder must exist.
+def write_atomically(path: str | os.PathLike[str], data: bytes | str | Iterable[str]) -> None:
+    """Write bytes, or text as UTF-8 (in one piece or in many), to `path`, whole or not at all; its folder must exist.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_atomically(Path(folder) / "a.txt", "whole")
@@ -20,10 +21,13 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
     'whole'
     """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data.encode("utf-8") if isinstance(data, str) else data)
+            for piece in (data,) if isinstance(data, bytes | str) else data:
+                stream.write(piece.encode("utf-8") if isinstance(piece, str) else piece)
+            stream.flush()
+            os.fsync(stream.fileno())  # the content is on the disk before the name points to it
         # mkstemp makes private files; keep the mode of the file that is replaced, else what `open` would have given
         os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
         os.replace(temporary, path)

@@ -15,7 +15,6 @@ Next:    minillm/statistical/ngram.py
 import math
 import os
 import re
-import tempfile
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from minillm.core.files import write_atomically
 from minillm.statistical.ngram_counts import END, START, UNKNOWN, find
 from minillm.statistical.smoothing import Level
 
@@ -43,15 +43,7 @@ def write_arpa(path: str | os.PathLike[str], levels: list[Level], vocabulary: li
                 f"word {word!r} cannot stand in an ARPA file; words there are not empty, hold no white space "
                 "and are not '<UNK>'; rename it before fit"
             )
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(_lines(levels, vocabulary))
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_atomically(path, _lines(levels, vocabulary))
 
 
 def _lines(levels: list[Level], vocabulary: list[str]) -> Iterator[str]:

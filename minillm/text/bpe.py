@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
 
+from minillm.core.files import write_atomically
 from minillm.text.bpe_training import Pair, learn_merges
 from minillm.text.pretokens import (
     checked_chunks,
@@ -33,7 +34,7 @@ from minillm.text.pretokens import (
     special_pattern,
     split_at_special,
 )
-from minillm.text.token_files import as_bytes, as_characters, read_gpt2, read_saved, write_atomically
+from minillm.text.token_files import as_bytes, as_characters, read_gpt2, read_saved
 
 FORMAT = "minillm-bpe-1"
 LONG = 64  # bytes; from here on a heap finds the next merge faster than a look at all pairs

@@ -12,12 +12,13 @@ Next:    minillm/text/corpus.py
 
 import hashlib
 import os
-import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+
+from minillm.core.files import write_atomically
 
 _CHUNK = 1 << 16
 _SECONDS = 20.0  # to wait for a server that does not answer
@@ -95,29 +96,9 @@ def fetch_public_text(name: str) -> Path:
         ) from error
     if wrong := _what_is_wrong(data, wanted):
         raise ValueError(f"{wanted.address} did not send the text {name!r}: {wrong}. Nothing was saved. {by_hand}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, data)
     return path
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under another name in the same folder, then rename it: readers see the old file or the new one.
-
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_atomically(Path(folder) / "a.txt", b"done")
-    ...     [entry.name for entry in Path(folder).iterdir()]
-    ['a.txt']
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _download(wanted: PublicText) -> bytes:

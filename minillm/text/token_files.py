@@ -44,33 +44,12 @@ def as_bytes(characters: str) -> bytes:
         raise ValueError(f"token {characters!r}: character {error.args[0]!r} stands for no byte") from None
 
 
-def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Write a UTF-8 file so that `path` holds the old content or the new, never a part.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_atomically(Path(folder, "a.txt"), "whole")
-    ...     [(found.name, found.read_text()) for found in Path(folder).iterdir()]
-    [('a.txt', 'whole')]
-    """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # the same folder, so that replacing is one step
-    try:
-        with beside.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a JSON object from a UTF-8 file; anything else is a ValueError that names the file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_atomically(Path(folder, "a.json"), '{"a": 1}')
+    ...     _ = Path(folder, "a.json").write_text('{"a": 1}')
     ...     read_json(Path(folder, "a.json"))
     {'a': 1}
     """
@@ -89,7 +68,7 @@ def read_saved(path: str | os.PathLike[str], format_name: str, lists: Sequence[s
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_atomically(Path(folder, "a.json"), '{"format": "mine-1", "words": []}')
+    ...     _ = Path(folder, "a.json").write_text('{"format": "mine-1", "words": []}')
     ...     read_saved(Path(folder, "a.json"), "mine-1", lists=["words"])
     {'format': 'mine-1', 'words': []}
     """

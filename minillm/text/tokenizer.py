@@ -21,8 +21,9 @@ from typing import Self
 
 import regex
 
+from minillm.core.files import write_atomically
 from minillm.text.pretokens import checked_special_tokens, checked_text, special_pattern, split_at_special
-from minillm.text.token_files import read_saved, write_atomically
+from minillm.text.token_files import read_saved
 
 REPLACEMENT = "\ufffd"  # the character that Unicode keeps for "something that could not be read"
 UNKNOWN = "<unk>"

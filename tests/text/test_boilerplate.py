@@ -5,6 +5,8 @@ import pytest
 from minillm.text.boilerplate import BoilerplateConfig, find_boilerplate, remove_boilerplate
 from minillm.text.stories import load_stories
 
+pytestmark = pytest.mark.no_promises  # text in, text out: no arrays with promises
+
 TEXTS = [story.text for story in load_stories()[:24]]
 MENU, FOOTER = "Home | Stories | Contact", "© 2021 The Harbour Times. All rights reserved."
 

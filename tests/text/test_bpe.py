@@ -11,6 +11,8 @@ from minillm.text.bpe import BPETokenizer, _Cache
 from minillm.text.bpe_training import learn_merges, learn_merges_plain, merge_pair
 from minillm.text.pretokens import pre_tokens
 
+pytestmark = pytest.mark.no_promises  # text in, text out: no arrays with promises
+
 END = "<|endoftext|>"
 CORPUS = """The cat sat on the mat, and the cat's friend didn't mind: they'd met in 1999.
 def merge(pair, parts):\n    return [part for part in parts if part != pair]  # 中文注释\n

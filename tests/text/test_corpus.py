@@ -9,6 +9,8 @@ from minillm.text import corpus as corpus_module
 from minillm.text.corpus import Corpus, load_corpus, load_stories, read_text, split
 from minillm.text.village import Village
 
+pytestmark = pytest.mark.no_promises  # text in, text out: no arrays with promises
+
 
 def test_the_stories_come_in_two_languages_story_by_story():
     english, chinese, stories = load_corpus("stories"), load_corpus("stories-zh"), load_stories()

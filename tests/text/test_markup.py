@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from minillm.text.markup import remove_markup
 from minillm.text.normalise import normalise
 
+pytestmark = pytest.mark.no_promises  # text in, text out: no arrays with promises
+
 
 @pytest.mark.parametrize(
     ("page", "text"),

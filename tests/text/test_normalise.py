@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from minillm.text.normalise import _WORDS, normalise, split_words
 
+pytestmark = pytest.mark.no_promises  # text in, text out: no arrays with promises
+
 STRANGE = st.text(
     alphabet=st.one_of(st.characters(), st.sampled_from(" \n\r\t\u00a0\u200b\ufeff“”‘’…ﬁＡe\u0301，你\u2028"))
 )

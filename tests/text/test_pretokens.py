@@ -19,6 +19,8 @@ from minillm.text.pretokens import (
 )
 from minillm.text.token_files import as_characters
 
+pytestmark = pytest.mark.no_promises  # text in, text out: no arrays with promises
+
 # As it is printed in the code released with GPT-2, contractions first.
 PUBLISHED = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 # Characters that Python knows: other libraries may not know what the newest Unicode calls a letter.

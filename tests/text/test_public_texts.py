@@ -10,9 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from minillm.core.files import write_atomically
 from minillm.text import public_texts
 from minillm.text.corpus import load_corpus
-from minillm.text.public_texts import PUBLIC_TEXTS, PublicText, fetch_public_text, write_atomically
+from minillm.text.public_texts import PUBLIC_TEXTS, PublicText, fetch_public_text
+
+pytestmark = pytest.mark.no_promises  # text in, text out: no arrays with promises
 
 TEXT = "".join(f"Line {i} of a public text.\n\n" for i in range(4000)).encode()
 SHA256 = hashlib.sha256(TEXT).hexdigest()

@@ -7,6 +7,8 @@ import pytest
 from minillm.text.quality import QualityConfig, letter_surprise, measure_quality, why_not
 from minillm.text.stories import load_stories
 
+pytestmark = pytest.mark.no_promises  # text in, text out: no arrays with promises
+
 PLAIN = "The ferry was late again, so Mira sold the bread on the quay and walked home in the rain."
 
 

@@ -12,6 +12,8 @@ from minillm.text.personal_data import find_personal_data
 from minillm.text.quality import why_not
 from minillm.text.stories import MOODS, load_stories
 
+pytestmark = pytest.mark.no_promises  # text in, text out: no arrays with promises
+
 STORIES = load_stories()
 
 

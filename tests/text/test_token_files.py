@@ -9,6 +9,8 @@ from minillm.text.bpe import BPETokenizer
 from minillm.text.token_files import as_bytes, as_characters
 from minillm.text.tokenizer import CharTokenizer, WordTokenizer
 
+pytestmark = pytest.mark.no_promises  # text in, text out: no arrays with promises
+
 BYTES = {byte: bytes([byte]) for byte in range(256)}
 
 

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from minillm.text.tokenizer import CharTokenizer, WordTokenizer
 
+pytestmark = pytest.mark.no_promises  # text in, text out: no arrays with promises
+
 END = "<|endoftext|>"
 TYPESET = [
     "The cat sat on the mat.",
