@@ -180,7 +180,9 @@ class _Terminal:
         from tqdm import tqdm
 
         if self.bar is None:
-            self.bar = tqdm(total=step.steps, initial=step.step - 1, desc=plot.title, unit="step", leave=False)
+            self.bar = tqdm(
+                total=step.steps, initial=step.step - 1, desc=plot.title, unit="step", leave=False, file=sys.stderr
+            )
         if plot.x:
             self.bar.set_postfix_str(_losses(plot), refresh=False)
         self.bar.update(step.step - self.bar.n)
