@@ -55,6 +55,10 @@ layer 1  statistical   counting words
     statistical/metrics.py      accuracy, precision, recall, F1, BLEU
     statistical/hmm.py          HMM: forward-backward, Viterbi, Baum-Welch
 
+layer 4  training      one way to train every model
+    training/loop.py            train and evaluate: one loop for every model
+    training/optim.py           AdamW, and the schedules of the learning rate
+
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
     course/timeline.py          seventy years as data, each event with its source
@@ -70,6 +74,7 @@ layer 8  course        what turns the library into a course
     course/checks_02.py         checks of chapter 02
     course/widgets_02.py        the explorer of chapter 02: order, smoothing and amount of text
     course/progress.py          progress: one line for notebooks and terminals
+    course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
     course/kernel.py            the kernel python3 is always this very Python
     course/notebooks.py         notebook files: one shape, and a run from the first cell to the last
