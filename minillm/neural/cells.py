@@ -156,9 +156,9 @@ class GRU(RecurrentCells):
     def cell(self, x_bd: Tensor, state: LayerState, layer: int) -> LayerState:
         """h' = (1 - z) ∘ g + z ∘ h."""
         (h_bf,) = state
-        (r_from_x, z_from_x, g_from_x), (r_from_h, z_from_h, g_from_h) = self.products(x_bd, h_bf, layer)
-        r_bf, z_bf = torch.sigmoid(r_from_x + r_from_h), torch.sigmoid(z_from_x + z_from_h)
-        g_bf = torch.tanh(g_from_x + r_bf * g_from_h)  # r decides how much of the past the candidate sees
+        (r_input, z_input, g_input), (r_state, z_state, g_state) = self.products(x_bd, h_bf, layer)
+        r_bf, z_bf = torch.sigmoid(r_input + r_state), torch.sigmoid(z_input + z_state)
+        g_bf = torch.tanh(g_input + r_bf * g_state)  # r decides how much of the past the candidate sees
         return ((1 - z_bf) * g_bf + z_bf * h_bf,)
 
 

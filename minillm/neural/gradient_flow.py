@@ -27,7 +27,8 @@ def gradient_norms_over_time(
     """Mean over the rows of ‖∂ loss_T / ∂ h_t‖, float64 of shape (t,), for the steps t in order; the last is T itself.
 
     `tokens` is a batch (b, t + 1), and loss_T the nats of its last token alone. `part` "memory" takes an LSTM's c in
-    the place of h; `layer` is the layer whose state is meant, -1 the top one. No gradient of the model changes.
+    the place of h, and counts all that c does, also through the h of its own step. `layer` is the layer whose state is
+    meant, -1 the top one. No gradient of the model changes.
 
     >>> from minillm.neural.recurrent import RecurrentConfig
     >>> model = RecurrentLM(RecurrentConfig(vocabulary=9, d_model=4, hidden=6, cell="rnn"))
