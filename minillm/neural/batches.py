@@ -53,6 +53,8 @@ def random_chunks(
 def consecutive_chunks(stream_n: Tensor, b: int, t: int) -> Iterator[Tensor]:
     """Cut the stream into b rows and walk along them once, t targets at a time; a rest shorter than that is left out.
 
+    `list` of it can be walked again and again; a carried state then goes on from the last chunk to the first.
+
     >>> [chunk.tolist() for chunk in consecutive_chunks(torch.arange(11), b=2, t=2)]
     [[[0, 1, 2], [5, 6, 7]], [[2, 3, 4], [7, 8, 9]]]
     """

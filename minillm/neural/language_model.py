@@ -64,6 +64,10 @@ class LanguageModel(nn.Module):
         check_tokens(batch, self.vocabulary, columns=2)
         return mean_nats(self(batch[:, :-1]), batch[:, 1:])
 
+    def count(self, batch: Tensor) -> int:
+        """How many targets the mean of `loss` is over: what a batch weighs among batches of other sizes."""
+        return batch[:, 1:].numel()
+
     def step(self, token_b: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Read one more token of each row: the logits (b, v) of what follows, and the state to give back next time.
 

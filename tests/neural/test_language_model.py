@@ -64,6 +64,15 @@ def test_the_loss_is_the_mean_of_the_chosen_log_probabilities(model):
     assert model.loss(batch).item() == pytest.approx(total / 21, rel=1e-5)
 
 
+def test_counts_weigh_batches_of_different_sizes(model):
+    """The rows of a batch cut into two batches of different sizes: weighed by their counts, the same loss."""
+    batch = torch.randint(V, (5, 8), generator=torch.Generator().manual_seed(6))
+    cut = [batch[:2], batch[2:]]
+    assert [model.count(part) for part in cut] == [14, 21]
+    weighed = sum(model.loss(part) * model.count(part) for part in cut) / model.count(batch)
+    assert_close(weighed, model.loss(batch))
+
+
 def test_the_bits_are_those_of_each_document_by_itself(model):
     nats = 0.0
     for text in TEXTS:
