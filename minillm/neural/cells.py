@@ -14,7 +14,7 @@ Paper:   RNN: Elman 1990, "Finding Structure in Time"; LSTM: Hochreiter and Schm
 Names:   x is the input, h the state, c the memory, σ the logistic function, ∘ multiplies place by place.
 Differs: parameters have the names, shapes and gate order of torch.nn.RNN, LSTM and GRU, so that either reads the
          other's weights; torch has two biases where one would do. The GRU applies r after V, as cuDNN and torch do;
-         Cho et al. apply it before, and swap the parts of z and 1 - z. No peephole connections.
+         Cho et al. apply it before, V (r ∘ h), and have no biases. The LSTM has no peephole connections.
 Next:    minillm/neural/recurrent.py
 """
 
@@ -168,6 +168,9 @@ def reset_cells(cells: nn.Module, forget_bias: float = 1.0, generator: torch.Gen
 
     An LSTM's forget gates then get biases that add up to `forget_bias`: at 1 they start at σ(1) = 0.73 rather than 0.5,
     so that what was remembered 10 steps ago starts with a weight of 0.04 rather than 0.001.
+
+    >>> [round(torch.tensor(bias).sigmoid().item() ** 10, 3) for bias in (1.0, 0.0)]
+    [0.044, 0.001]
     """
     hidden = next(p for name, p in cells.named_parameters() if name == "weight_hh_l0").shape[1]
     for name, parameter in cells.named_parameters():
