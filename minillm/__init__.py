@@ -58,6 +58,13 @@ layer 1  statistical   counting words
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
     training/optim.py           AdamW, and the schedules of the learning rate
+layer 2  neural        networks that predict the next token
+    neural/language_model.py    LanguageModel: what all of them share; bits per character of held-out documents
+    neural/batches.py           from documents to batches, drawn at random or in order
+    neural/feedforward.py       FeedForwardLM: a window of words and one hidden layer
+    neural/cells.py             RNN, LSTM and GRU written out
+    neural/recurrent.py         RecurrentLM: a state carried from token to token
+    neural/gradient_flow.py     how much of the gradient survives the way back
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
