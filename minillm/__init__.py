@@ -62,6 +62,9 @@ layer 2  neural        networks that predict the next token
     neural/cells.py             RNN, LSTM and GRU written out
     neural/recurrent.py         RecurrentLM: a state carried from token to token
     neural/gradient_flow.py     how much of the gradient survives the way back
+layer 4  training      one way to train every model
+    training/loop.py            train and evaluate: one loop for every model
+    training/optim.py           AdamW, and the schedules of the learning rate
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
@@ -78,6 +81,7 @@ layer 8  course        what turns the library into a course
     course/checks_02.py         checks of chapter 02
     course/widgets_02.py        the explorer of chapter 02: order, smoothing and amount of text
     course/progress.py          progress: one line for notebooks and terminals
+    course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
     course/kernel.py            the kernel python3 is always this very Python
     course/notebooks.py         notebook files: one shape, and a run from the first cell to the last
