@@ -62,6 +62,7 @@ layer 2  neural        networks that predict the next token
     neural/cells.py             RNN, LSTM and GRU written out
     neural/recurrent.py         RecurrentLM: a state carried from token to token
     neural/gradient_flow.py     how much of the gradient survives the way back
+
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
     training/optim.py           AdamW, and the schedules of the learning rate
@@ -80,6 +81,8 @@ layer 8  course        what turns the library into a course
     course/widgets_03.py        the widget of chapter 03: where BPE cuts a sentence
     course/checks_02.py         checks of chapter 02
     course/widgets_02.py        the explorer of chapter 02: order, smoothing and amount of text
+    course/checks_05.py         checks of chapter 05: windows, the way back through time, memory and gates
+    course/widgets_05.py        the explorer of chapter 05: what is left of the gradient, step by step back
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
