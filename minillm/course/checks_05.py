@@ -197,7 +197,8 @@ def recall_share(weights: Gates, gap: int, rows: int = 200, seed: int = 0) -> fl
     """Share of texts in which an LSTM of one unit still has the sign of the value that was flagged `gap` steps ago.
 
     At the first step the flag is 1 and the value is +1 or -1; then come `gap` steps with flag 0 and values between -1
-    and 1. An answer h between -0.01 and 0.01 counts as none. `weights` maps i, f, g, o to (weight of the value, weight of the flag, weight of h, bias).
+    and 1. An answer h between -0.01 and 0.01 counts as none. `weights` maps i, f, g, o to (weight of the value,
+    weight of the flag, weight of h, bias).
 
     >>> nothing = {name: (0.0, 0.0, 0.0, 0.0) for name in "ifgo"}
     >>> recall_share(nothing, gap=3)
