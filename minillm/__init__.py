@@ -55,9 +55,6 @@ layer 1  statistical   counting words
     statistical/metrics.py      accuracy, precision, recall, F1, BLEU
     statistical/hmm.py          HMM: forward-backward, Viterbi, Baum-Welch
 
-layer 4  training      one way to train every model
-    training/loop.py            train and evaluate: one loop for every model
-    training/optim.py           AdamW, and the schedules of the learning rate
 layer 2  neural        networks that predict the next token
     neural/language_model.py    LanguageModel: what all of them share; bits per character of held-out documents
     neural/batches.py           from documents to batches, drawn at random or in order
@@ -65,6 +62,10 @@ layer 2  neural        networks that predict the next token
     neural/cells.py             RNN, LSTM and GRU written out
     neural/recurrent.py         RecurrentLM: a state carried from token to token
     neural/gradient_flow.py     how much of the gradient survives the way back
+
+layer 4  training      one way to train every model
+    training/loop.py            train and evaluate: one loop for every model
+    training/optim.py           AdamW, and the schedules of the learning rate
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
@@ -80,6 +81,8 @@ layer 8  course        what turns the library into a course
     course/widgets_03.py        the widget of chapter 03: where BPE cuts a sentence
     course/checks_02.py         checks of chapter 02
     course/widgets_02.py        the explorer of chapter 02: order, smoothing and amount of text
+    course/checks_05.py         checks of chapter 05: windows, the way back through time, memory and gates
+    course/widgets_05.py        the explorer of chapter 05: what is left of the gradient, step by step back
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
