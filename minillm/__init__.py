@@ -55,6 +55,10 @@ layer 1  statistical   counting words
     statistical/metrics.py      accuracy, precision, recall, F1, BLEU
     statistical/hmm.py          HMM: forward-backward, Viterbi, Baum-Welch
 
+layer 2  vectors       words as vectors
+    vectors/word_vectors.py     WordVectors: neighbours, analogies, word2vec's text format
+    vectors/word2vec.py         Word2Vec: skip-gram and CBOW with negative sampling
+
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
     course/timeline.py          seventy years as data, each event with its source
