@@ -1,29 +1,59 @@
 """word2vec: a word is known by the company it keeps, so learn vectors that tell true neighbours from random words.
 
-    loss = − log σ(w·c) − Σ_{i=1…k} log σ(−w·c_i),     c a word within the window of w, c_i drawn from noise
+    skip-gram   loss = − log σ(w·c) − Σ_{i=1…k} log σ(−w·cᵢ)        each neighbour c of each word w, k words of noise
+    CBOW        the same, once a word: w's place is taken by the mean of its neighbours, c's by the word itself
 
-Paper:   Mikolov et al. 2013, "Distributed Representations of Words and Phrases and their Compositionality", §2.2,
-         arXiv:1310.4546; CBOW: Mikolov et al. 2013, arXiv:1301.3781, §3.1; shared noise: Ji et al. 2016,
-         "Parallelizing Word2Vec in Shared and Distributed Memory", arXiv:1604.04661.
-Next:    minillm/vectors/word_vectors.py
+Every word has two vectors: one as a centre (skip-gram) or neighbour (CBOW), which is kept as its vector, and one for
+the other role, `context_vectors`. At skip-gram's best, w·c = PMI(w, c) − log k: see `pmi.py`.
+
+Paper:   Mikolov et al. 2013, "Distributed Representations of Words and Phrases and their Compositionality", §2,
+         arXiv:1310.4546; CBOW: Mikolov et al. 2013, "Efficient Estimation of Word Representations in Vector Space",
+         §3.1, arXiv:1301.3781; shared noise: Ji et al. 2016, arXiv:1604.04661.
+Names:   window is their c, negatives their k, subsample their t.
+Differs: noise is shared by the words of a block, and the blocks of a step see the same vectors (`blocks.py`); the
+         gradient of CBOW is exact, where the authors' program leaves out the division by the number of neighbours.
+Next:    minillm/vectors/pmi.py
 """
 
-from collections import Counter
-from collections.abc import Iterable
-from typing import Literal, Self
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from typing import Literal, Self, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from minillm.vectors.blocks import ROWS, Blocks, cbow_gradients, reaches, skip_gram_gradients
+from minillm.vectors.negative_sampling import keep_probability, learning_rate_at, noise_distribution
+from minillm.vectors.vocabulary import NumberedText, number_words
 from minillm.vectors.word_vectors import WordVectors
 
-BLOCK = 16  # centre words that share a matrix product
-SHARED = 16  # noise words that they share
+Architecture = Literal["skip-gram", "cbow"]
+MOST_BLOCKS = 32  # blocks of a step; more is no faster
+STALE = 8  # the most frequent word stands this often in a step, at most: its moves are all made from one place
 
 
 class Word2Vec(WordVectors):
-    """Vectors learned with negative sampling; words[i] has vectors[i], the most frequent word first."""
+    """Word vectors learned by negative sampling.
+
+    dimensions          width of the vectors
+    window              the farthest neighbour; each word draws its own reach, from 1 to this, so near ones count more
+    negatives           words of noise for each true one
+    min_count           rarer words are left out
+    epochs              times the text is read
+    seed                the same seed and text give the same vectors
+    architecture        "skip-gram": a word tells its neighbours; "cbow": its neighbours, as a bag, tell the word
+    learning_rate       at the start; it falls in a straight line to `last_learning_rate`
+    subsample           words with a larger share of the text are dropped at random; 0 drops none
+    noise_power         noise words are drawn by their counts to this power
+
+    After `fit`: `words`, the most frequent first; `vectors` and `context_vectors`, float32 arrays of shape (v, d).
+
+    >>> text = [f"the {animal} eats".split() for animal in ("cat", "dog")] + [["we", "read", "books"]]
+    >>> model = Word2Vec(dimensions=8, subsample=0, epochs=20).fit(text * 50)
+    >>> model.most_similar("cat", 1)[0][0]
+    'dog'
+    """
 
     def __init__(
         self,
@@ -34,94 +64,97 @@ class Word2Vec(WordVectors):
         epochs: int = 5,
         seed: int = 0,
         *,
-        architecture: Literal["skip-gram", "cbow"] = "skip-gram",
+        architecture: Architecture = "skip-gram",
         learning_rate: float = 0.025,
         last_learning_rate: float = 0.0001,
         subsample: float = 1e-3,
         noise_power: float = 0.75,
     ) -> None:
         super().__init__()
+        whole = {"dimensions": dimensions, "window": window, "negatives": negatives, "epochs": epochs}
+        whole["min_count"] = min_count
+        for name, value in whole.items():
+            if not isinstance(value, int) or value < 1:
+                usual = {"dimensions": 100, "min_count": 2}.get(name, 5)
+                raise ValueError(f"{name}={value!r} must be a whole number from 1; {usual} is usual")
+        if not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise ValueError(f"seed={seed!r} must be a whole number from 0; 0 works")
+        if architecture not in get_args(Architecture):
+            raise ValueError(f"architecture={architecture!r} is not known; use 'skip-gram' or 'cbow'")
+        if not 0 < last_learning_rate <= learning_rate < math.inf:
+            raise ValueError(
+                f"learning_rate={learning_rate!r} must be finite and not below last_learning_rate="
+                f"{last_learning_rate!r}, which must be above 0; 0.025 and 0.0001 are usual"
+            )
+        if not 0 <= subsample < 1:
+            raise ValueError(
+                f"subsample={subsample!r} must be a share from 0 to below 1; 0.001 is usual, 0 drops nothing"
+            )
+        if not 0 <= noise_power <= 1:
+            raise ValueError(
+                f"noise_power={noise_power!r} must be from 0 (all words alike) to 1 (as in text); 0.75 works"
+            )
         self.dimensions, self.window, self.negatives, self.min_count = dimensions, window, negatives, min_count
         self.epochs, self.seed, self.architecture = epochs, seed, architecture
         self.learning_rate, self.last_learning_rate = learning_rate, last_learning_rate
         self.subsample, self.noise_power = subsample, noise_power
 
-    def fit(self, sentences: Iterable[list[str]]) -> Self:
-        """Learn the vectors."""
-        sentences = [list(sentence) for sentence in sentences]
-        counts = Counter(word for sentence in sentences for word in sentence)
-        words = sorted((w for w, n in counts.items() if n >= self.min_count), key=lambda w: (-counts[w], w))
-        if not words:
-            raise ValueError("empty vocabulary")
-        index = {word: i for i, word in enumerate(words)}
-        id_n = torch.tensor([index[w] for sentence in sentences for w in sentence if w in index])
-        lengths = torch.tensor([sum(w in index for w in sentence) for sentence in sentences])
-        sentence_n = torch.repeat_interleave(lengths)
-        count_v = torch.tensor([counts[w] for w in words], dtype=torch.float64)
-        self._train(words, count_v, id_n, sentence_n)
+    def fit(self, sentences: Iterable[Sequence[str]]) -> Self:
+        """Learn the vectors of the words of some sentences, from the start; no window goes over a sentence's end."""
+        text = number_words(sentences, self.min_count)
+        generator = torch.Generator().manual_seed(self.seed)
+        v, d = len(text.words), self.dimensions
+        vector_vd, context_vd = (torch.rand(v, d, generator=generator) - 0.5) / d, torch.zeros(v, d)
+        with _one_thread():
+            self._train(text, vector_vd, context_vd, generator)
+        self._set(text.words, vector_vd.numpy())
+        self.context_vectors = context_vd.numpy()
         return self
 
-    def _train(self, words, count_v, id_n, sentence_n) -> None:
-        generator = torch.Generator().manual_seed(self.seed)
-        v, d = len(words), self.dimensions
-        vector_vd = (torch.rand(v, d, generator=generator) - 0.5) / d
-        context_vd = torch.zeros(v, d)
-        ratio_v = self.subsample * count_v.sum() / count_v if self.subsample else torch.ones_like(count_v)
-        keep_v = (ratio_v.sqrt() + ratio_v).clamp(max=1).float()
-        noise_v = count_v**self.noise_power
-        noise_v = (noise_v / noise_v.sum()).cumsum(0).float()
-        w, t = self.window, BLOCK
-        s = t + 2 * w
-        likely = float(((count_v * keep_v) / (count_v * keep_v).sum()).max())
-        blocks = self.blocks or max(1, min(64, round(8 / likely / t)))
-        reach_grid = torch.arange(w + 1)
-        offset = torch.arange(-w, w + 1)
-        # pattern[left, right]: which offsets are within reach
-        pattern = (
-            (offset >= -reach_grid[:, None, None]) & (offset <= reach_grid[None, :, None]) & (offset != 0)
-        ).float()
-        pattern = pattern.reshape(-1, 2 * w + 1)
-        grad = torch.zeros(blocks, t, s + SHARED)
-        band_strides = (t * (s + SHARED), s + SHARED + 1, 1)
+    def _train(self, text: NumberedText, vector_vd: Tensor, context_vd: Tensor, generator: torch.Generator) -> None:
+        """Read the text `epochs` times, each time subsampled and cut into blocks anew."""
+        id_n, sentence_n = torch.from_numpy(text.id_n), torch.from_numpy(text.sentence_n)
+        count_v = torch.from_numpy(text.count_v)
+        keep_v = keep_probability(count_v, self.subsample).float()
+        noise_v = noise_distribution(count_v, self.noise_power).cumsum(0).float()
+        expected_v = count_v * keep_v
+        size = max(1, min(MOST_BLOCKS, int(STALE / ROWS * float(expected_v.sum() / expected_v.max()))))
+        near_rows = reaches(self.window)
         for epoch in range(self.epochs):
-            keep = torch.rand(len(id_n), generator=generator) < keep_v[id_n]
-            ids, sent = id_n[keep], sentence_n[keep]
-            n = len(ids)
-            reach = torch.randint(1, w + 1, (n,), generator=generator)
-            at = torch.arange(n)
-            left = torch.minimum(reach, at - torch.searchsorted(sent, sent))
-            right = torch.minimum(reach, torch.searchsorted(sent, sent, right=True) - 1 - at)
-            total = -(-n // t) * t
-            row = torch.zeros(total, dtype=torch.int64)
-            row[:n] = left * (w + 1) + right
-            padded = torch.zeros(total + 2 * w, dtype=torch.int64)
-            padded[w : w + n] = ids
-            pairs = torch.zeros(total)
-            pairs[:n] = (left + right).float()
-            columns = padded.unfold(0, s, t)
-            order = torch.randperm(len(columns), generator=generator)
-            row, pairs = row.view(-1, t), pairs.view(-1, t)
-            for start in range(0, len(order), blocks):
-                done = (epoch + start / len(order)) / self.epochs
-                rate = self.learning_rate + (self.last_learning_rate - self.learning_rate) * done
-                pick = order[start : start + blocks]
-                b = len(pick)
-                column_bs = columns[pick]
-                noise = torch.searchsorted(noise_v, torch.rand(b, SHARED, generator=generator)).clamp_(max=v - 1)
-                centre_n = column_bs[:, w : w + t].reshape(-1)
-                target_n = torch.cat([column_bs, noise], 1).reshape(-1)
-                x = vector_vd.index_select(0, centre_n).view(b, t, d)
-                c = context_vd.index_select(0, target_n).view(b, s + SHARED, d)
-                score = torch.bmm(x, c.transpose(1, 2)).sigmoid_()
-                g = grad[:b]
-                band = pattern.index_select(0, row[pick].view(-1)).view(b, t, -1)
-                g_band = g.as_strided((b, t, 2 * w + 1), band_strides)
-                s_band = score.as_strided((b, t, 2 * w + 1), band_strides)
-                g_band.copy_((1 - s_band).mul_(band))
-                g[:, :, s:] = score[:, :, s:] * (pairs[pick] * (-self.negatives / SHARED))[:, :, None]
-                g = g * rate
-                vector_vd.scatter_add_(0, centre_n[:, None].expand(-1, d), torch.bmm(g, c).view(-1, d))
-                context_vd.scatter_add_(0, target_n[:, None].expand(-1, d), torch.bmm(g.transpose(1, 2), x).view(-1, d))
-        self._set(words, vector_vd.numpy())
+            kept_n = torch.rand(len(id_n), generator=generator) < keep_v[id_n]
+            blocks = Blocks.cut(id_n[kept_n], sentence_n[kept_n], self.window, noise_v, generator)
+            for at, step in enumerate(blocks.steps(size)):
+                done = (epoch + at * size / len(blocks)) / self.epochs
+                rate = learning_rate_at(done, self.learning_rate, self.last_learning_rate)
+                self._step(step, near_rows, vector_vd, context_vd, rate)
 
-    blocks = 0
+    def _step(self, step: Blocks, near_rows: Tensor, vector_vd: Tensor, context_vd: Tensor, rate: float) -> None:
+        """Move the vectors of the words of some blocks, and of their noise."""
+        b, d = len(step), self.dimensions
+        skip_gram = self.architecture == "skip-gram"
+        # skip-gram scores vectors of centres against columns and noise; CBOW context vectors of centres and noise
+        # against vectors of columns
+        if skip_gram:
+            tables, gradients = (vector_vd, context_vd), skip_gram_gradients
+            ids = (step.centre_bt, torch.cat([step.column_bs, step.noise_be], dim=1))
+        else:
+            tables, gradients = (context_vd, vector_vd), cbow_gradients
+            ids = (torch.cat([step.centre_bt, step.noise_be], dim=1), step.column_bs)
+        ids = [i.flatten() for i in ids]
+        rows = [table_vd.index_select(0, i).view(b, -1, d) for table_vd, i in zip(tables, ids, strict=True)]
+        near = near_rows.index_select(0, step.reach_bt.flatten()).view(b, ROWS, -1)
+        moves = gradients(*rows, near, step.pairs_bt, self.negatives)
+        for table_vd, i, move in zip(tables, ids, moves, strict=True):
+            # scatter_add_ with one index for a whole row is index_add_, and faster on a CPU
+            table_vd.scatter_add_(0, i[:, None].expand(-1, d), move.view(-1, d).mul_(rate))
+
+
+@contextmanager
+def _one_thread():
+    """These products are small: one thread is faster than several that wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
