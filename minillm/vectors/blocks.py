@@ -123,17 +123,17 @@ def skip_gram_gradients(
 
 
 def cbow_gradients(
-    target_bsd: Tensor, context_bnd: Tensor, near: Tensor, pairs_bt: Tensor, negatives: int
+    neighbour_bnd: Tensor, target_bsd: Tensor, near: Tensor, pairs_bt: Tensor, negatives: int
 ) -> tuple[Tensor, Tensor]:
-    """Return minus the gradients of CBOW's loss for the centres and noise, and for the neighbours.
+    """Return minus the gradients of CBOW's loss for the neighbours, and for the targets.
 
-    target_bsd is a block's centres, then its noise; context_bnd its columns. The mean of a row's neighbours is a centre
-    whose only true target is the row's own word: skip-gram with a band of width one. Each neighbour then moves by the
-    whole gradient of the mean, not by its share of it.
+    neighbour_bnd is a block's columns; target_bsd its centres, then its noise. The mean of a row's neighbours acts as a
+    centre whose only true target is the row's own word: skip-gram with a band of width one. Each neighbour then moves
+    by the whole gradient of the mean, not by its share of it.
     """
-    band_btn = near.new_zeros(len(near), near.shape[1], context_bnd.shape[1])
+    band_btn = near.new_zeros(len(near), near.shape[1], neighbour_bnd.shape[1])
     band_of(band_btn, near.shape[-1]).copy_(near)
-    mean_btd = torch.bmm(band_btn, context_bnd).div_(pairs_bt.clamp(min=1)[:, :, None])
+    mean_btd = torch.bmm(band_btn, neighbour_bnd).div_(pairs_bt.clamp(min=1)[:, :, None])
     has_bt = pairs_bt.clamp(max=1)  # a word without neighbours predicts nothing
     mean_move_btd, target_move_bsd = skip_gram_gradients(mean_btd, target_bsd, has_bt[:, :, None], has_bt, negatives)
-    return target_move_bsd, torch.bmm(band_btn.mT, mean_move_btd)
+    return torch.bmm(band_btn.mT, mean_move_btd), target_move_bsd

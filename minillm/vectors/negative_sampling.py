@@ -6,8 +6,8 @@ yᵢ is 1 for the word that was there and 0 for each of the k words of noise. Ev
 the centre moves by the errors times the targets, each target by its error times the centre. The full softmax would
 touch every word of the vocabulary at each step; this touches k + 1.
 
-Paper:   Mikolov et al. 2013, "Distributed Representations of Words and Phrases and their Compositionality", §2.2 (noise,
-         eq. 4) and §2.3 (frequent words), arXiv:1310.4546.
+Paper:   Mikolov et al. 2013, "Distributed Representations of Words and Phrases and their Compositionality", §2.2
+         (noise, eq. 4) and §2.3 (frequent words), arXiv:1310.4546.
 Names:   w is their v_{w_I}, c their v'_{w_O}, noise their P_n(w).
 Differs: a frequent word is kept with probability √(t/f) + t/f, as in the authors' program; the paper writes √(t/f).
          Noise may hit the word that was there; the program skips such a draw.

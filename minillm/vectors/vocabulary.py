@@ -2,8 +2,8 @@
 
 Rare words are taken out before anything else, so the words on both sides of a rare one become neighbours.
 
-Paper:   Mikolov et al. 2013, "Distributed Representations of Words and Phrases and their Compositionality"; the order of
-         steps is that of the authors' program, and gensim's.
+Paper:   Mikolov et al. 2013, "Distributed Representations of Words and Phrases and their Compositionality"; the order
+         of steps is that of the authors' program, and gensim's.
 Next:    minillm/vectors/cooccurrence.py
 """
 
@@ -47,8 +47,9 @@ def number_words(sentences: Iterable[Sequence[str]], min_count: int = 1) -> Numb
     words = sorted((word for word, n in counts.items() if n >= min_count), key=lambda word: (-counts[word], word))
     if not words:
         raise ValueError(
-            f"min_count={min_count} leaves an empty vocabulary: {len(sentences)} sentences with {len(counts)} different "
-            f"words, the most frequent of which occurs {max(counts.values(), default=0)} times; give more text, or min_count=1"
+            f"min_count={min_count} leaves an empty vocabulary: there are {len(sentences)} sentences, and of "
+            f"{len(counts)} different words the most frequent occurs {max(counts.values(), default=0)} times; "
+            "give more text, or min_count=1"
         )
     index = {word: i for i, word in enumerate(words)} | {word: -1 for word, n in counts.items() if n < min_count}
     id_n = np.fromiter(map(index.__getitem__, chain.from_iterable(sentences)), dtype=np.int64)

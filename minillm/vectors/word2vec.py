@@ -16,7 +16,7 @@ Next:    minillm/vectors/pmi.py
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, Self, get_args
 
@@ -29,8 +29,8 @@ from minillm.vectors.vocabulary import NumberedText, number_words
 from minillm.vectors.word_vectors import WordVectors
 
 Architecture = Literal["skip-gram", "cbow"]
-MOST_BLOCKS = 32  # blocks of a step; more is no faster
-STALE = 8  # the most frequent word stands this often in a step, at most: its moves are all made from one place
+MOST_BLOCKS = 64  # blocks of a step
+STALE = 300  # in a step, the most frequent word is scored about this often, at most; at 1000, vectors may diverge
 
 
 class Word2Vec(WordVectors):
@@ -71,9 +71,8 @@ class Word2Vec(WordVectors):
         noise_power: float = 0.75,
     ) -> None:
         super().__init__()
-        whole = {"dimensions": dimensions, "window": window, "negatives": negatives, "epochs": epochs}
-        whole["min_count"] = min_count
-        for name, value in whole.items():
+        whole = {"dimensions": dimensions, "window": window, "negatives": negatives, "min_count": min_count}
+        for name, value in (whole | {"epochs": epochs}).items():
             if not isinstance(value, int) or value < 1:
                 usual = {"dimensions": 100, "min_count": 2}.get(name, 5)
                 raise ValueError(f"{name}={value!r} must be a whole number from 1; {usual} is usual")
@@ -104,7 +103,7 @@ class Word2Vec(WordVectors):
         text = number_words(sentences, self.min_count)
         generator = torch.Generator().manual_seed(self.seed)
         v, d = len(text.words), self.dimensions
-        vector_vd, context_vd = (torch.rand(v, d, generator=generator) - 0.5) / d, torch.zeros(v, d)
+        vector_vd, context_vd = (torch.rand(v, d, generator=generator) * 2 - 1) / d, torch.zeros(v, d)
         with _one_thread():
             self._train(text, vector_vd, context_vd, generator)
         self._set(text.words, vector_vd.numpy())
@@ -117,9 +116,7 @@ class Word2Vec(WordVectors):
         count_v = torch.from_numpy(text.count_v)
         keep_v = keep_probability(count_v, self.subsample).float()
         noise_v = noise_distribution(count_v, self.noise_power).cumsum(0).float()
-        expected_v = count_v * keep_v
-        size = max(1, min(MOST_BLOCKS, int(STALE / ROWS * float(expected_v.sum() / expected_v.max()))))
-        near_rows = reaches(self.window)
+        size, near_rows = self._blocks_of_a_step(count_v * keep_v), reaches(self.window)
         for epoch in range(self.epochs):
             kept_n = torch.rand(len(id_n), generator=generator) < keep_v[id_n]
             blocks = Blocks.cut(id_n[kept_n], sentence_n[kept_n], self.window, noise_v, generator)
@@ -128,30 +125,33 @@ class Word2Vec(WordVectors):
                 rate = learning_rate_at(done, self.learning_rate, self.last_learning_rate)
                 self._step(step, near_rows, vector_vd, context_vd, rate)
 
+    def _blocks_of_a_step(self, expected_v: Tensor) -> int:
+        """The more often the most frequent word occurs, the sooner its vector must be looked at again."""
+        share = float(expected_v.max() / expected_v.sum())
+        words = STALE / share / ((self.window + 1) * (self.negatives + 1))
+        return max(1, min(MOST_BLOCKS, int(words / ROWS)))
+
     def _step(self, step: Blocks, near_rows: Tensor, vector_vd: Tensor, context_vd: Tensor, rate: float) -> None:
-        """Move the vectors of the words of some blocks, and of their noise."""
-        b, d = len(step), self.dimensions
-        skip_gram = self.architecture == "skip-gram"
-        # skip-gram scores vectors of centres against columns and noise; CBOW context vectors of centres and noise
-        # against vectors of columns
-        if skip_gram:
-            tables, gradients = (vector_vd, context_vd), skip_gram_gradients
-            ids = (step.centre_bt, torch.cat([step.column_bs, step.noise_be], dim=1))
+        """Move the vectors and the context vectors of the words of some blocks."""
+        if self.architecture == "skip-gram":
+            gradients, vector_ids, context_ids = skip_gram_gradients, step.centre_bt, step.column_bs
         else:
-            tables, gradients = (context_vd, vector_vd), cbow_gradients
-            ids = (torch.cat([step.centre_bt, step.noise_be], dim=1), step.column_bs)
-        ids = [i.flatten() for i in ids]
-        rows = [table_vd.index_select(0, i).view(b, -1, d) for table_vd, i in zip(tables, ids, strict=True)]
-        near = near_rows.index_select(0, step.reach_bt.flatten()).view(b, ROWS, -1)
-        moves = gradients(*rows, near, step.pairs_bt, self.negatives)
-        for table_vd, i, move in zip(tables, ids, moves, strict=True):
-            # scatter_add_ with one index for a whole row is index_add_, and faster on a CPU
-            table_vd.scatter_add_(0, i[:, None].expand(-1, d), move.view(-1, d).mul_(rate))
+            gradients, vector_ids, context_ids = cbow_gradients, step.column_bs, step.centre_bt
+        context_ids = torch.cat([context_ids, step.noise_be], dim=1)
+        near = near_rows.index_select(0, step.reach_bt.flatten()).view(*step.reach_bt.shape, -1)
+        vectors, contexts = _rows(vector_vd, vector_ids), _rows(context_vd, context_ids)
+        for_vectors, for_contexts = gradients(vectors, contexts, near, step.pairs_bt, self.negatives)
+        vector_vd.index_add_(0, vector_ids.flatten(), for_vectors.flatten(0, 1), alpha=rate)
+        context_vd.index_add_(0, context_ids.flatten(), for_contexts.flatten(0, 1), alpha=rate)
+
+
+def _rows(table_vd: Tensor, ids: Tensor) -> Tensor:
+    return table_vd.index_select(0, ids.flatten()).view(*ids.shape, -1)
 
 
 @contextmanager
-def _one_thread():
-    """These products are small: one thread is faster than several that wait for each other."""
+def _one_thread() -> Iterator[None]:
+    """These products are small: threads would spend their time in waiting for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

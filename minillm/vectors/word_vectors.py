@@ -2,8 +2,8 @@
 
     similar(a, b) = cos(x_a, x_b)          a : b = c : ?  is the word d that maximises cos(x_d, x_b − x_a + x_c)
 
-The three vectors of an analogy are scaled to length one first, and the three words themselves are not candidates: without
-that rule the answer would often be b or c.
+The three vectors of an analogy are scaled to length one first, and the three words themselves are not candidates:
+without that rule the answer would often be b or c.
 
 Paper:   Mikolov, Yih and Zweig 2013, "Linguistic Regularities in Continuous Space Word Representations", §5.
 Names:   their y = x_b − x_a + x_c, and the same cosine.
@@ -126,7 +126,7 @@ class WordVectors:
 
 
 def read_text_format(path: str | Path) -> tuple[list[str], np.ndarray]:
-    """Read the words and vectors of a file in word2vec's text format; a damaged file raises ValueError with the line."""
+    """Read the words and vectors of a file in word2vec's text format; of a damaged file, ValueError says the line."""
     words: list[str] = []
     with open(path, encoding="utf-8", newline="\n") as stream:
         header = stream.readline().split()
