@@ -50,7 +50,7 @@ class Blocks:
     def cut(
         cls, id_n: Tensor, sentence_n: Tensor, window: int, cumulative_noise_v: Tensor, generator: torch.Generator
     ) -> "Blocks":
-        """Cut a text into blocks, put into an order drawn by chance; every word draws its reach, from 1 to `window`."""
+        """Cut a text into blocks, mixed with those nearby; every word draws its reach, from 1 to `window`."""
         n, at_n = len(id_n), torch.arange(len(id_n))
         reach_n = torch.randint(1, window + 1, (n,), generator=generator)
         left_n = torch.minimum(reach_n, at_n - torch.searchsorted(sentence_n, sentence_n))
@@ -59,7 +59,11 @@ class Blocks:
         column_bs = pad(id_n, (window, window + empty)).unfold(0, ROWS + 2 * window, ROWS)
         reach_bt = pad(left_n * (window + 1) + right_n, (0, empty)).view(-1, ROWS)
         pairs_bt = pad(left_n + right_n, (0, empty)).view(-1, ROWS)
-        b = torch.randperm(len(column_bs), generator=generator)
+        # nearly in the order of the text, but the blocks of a step come from all over a tenth of it: a passage that
+        # says one word again and again would move that word too far in one step
+        b = (
+            torch.arange(len(column_bs)) + len(column_bs) / 10 * torch.rand(len(column_bs), generator=generator)
+        ).argsort()
         noise_be = torch.searchsorted(cumulative_noise_v, torch.rand(len(b), NOISE, generator=generator))
         noise_be.clamp_(max=len(cumulative_noise_v) - 1)  # rounding may leave the sum a little below one
         return cls(column_bs=column_bs[b], noise_be=noise_be, reach_bt=reach_bt[b], pairs_bt=pairs_bt[b].float())

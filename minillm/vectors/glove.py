@@ -125,7 +125,7 @@ def weighted_squares(
     """
     product_n = (word_nd[:, :-1] * context_nd[:, :-1]).sum(dim=1)
     error_n = product_n + word_nd[:, -1] + context_nd[:, -1] - log_count_n
-    push_n = (weight_n * error_n)[:, None]
-    for_word_nd, for_context_nd = push_n * context_nd, push_n * word_nd
-    for_word_nd[:, -1] = for_context_nd[:, -1] = push_n[:, 0]
+    push_n = weight_n * error_n
+    for_word_nd, for_context_nd = push_n[:, None] * context_nd, push_n[:, None] * word_nd
+    for_word_nd[:, -1] = for_context_nd[:, -1] = push_n
     return (weight_n * error_n**2).sum() / 2, for_word_nd, for_context_nd

@@ -20,31 +20,31 @@ Next:    minillm/vectors/glove.py
 import numpy as np
 
 
-def noise_of(count_vv: np.ndarray, noise_power: float = 1.0) -> np.ndarray:
+def noise_of(count_vn: np.ndarray, noise_power: float = 1.0) -> np.ndarray:
     """Return the noise distribution over contexts (columns) that goes with a matrix of pair counts."""
-    weight_v = count_vv.sum(axis=0) ** noise_power
-    return weight_v / weight_v.sum()
+    weight_n = count_vn.sum(axis=0) ** noise_power
+    return weight_n / weight_n.sum()
 
 
-def pmi(count_vv: np.ndarray, noise_power: float = 1.0) -> np.ndarray:
+def pmi(count_vn: np.ndarray, noise_power: float = 1.0) -> np.ndarray:
     """Return PMI in nats from a matrix of pair counts; −inf for pairs that never meet.
 
     >>> pmi(np.array([[2.0, 0.0], [0.0, 2.0]])).round(3).tolist()
     [[0.693, -inf], [-inf, 0.693]]
     """
-    if count_vv.ndim != 2 or (count_vv < 0).any() or not count_vv.any(axis=1).all() or not count_vv.any(axis=0).all():
+    if count_vn.ndim != 2 or (count_vn < 0).any() or not count_vn.any(axis=1).all() or not count_vn.any(axis=0).all():
         raise ValueError(
-            f"count_vv of shape {count_vv.shape} must be a matrix of counts from 0, in which every row and every "
+            f"count_vn of shape {count_vn.shape} must be a matrix of counts from 0, in which every row and every "
             "column has a count above 0; leave out the words that have no neighbours"
         )
-    expected_vv = np.outer(count_vv.sum(axis=1), noise_of(count_vv, noise_power))
+    expected_vn = np.outer(count_vn.sum(axis=1), noise_of(count_vn, noise_power))
     with np.errstate(divide="ignore"):
-        return np.log(count_vv / expected_vv)
+        return np.log(count_vn / expected_vn)
 
 
-def shifted_ppmi(count_vv: np.ndarray, negatives: int = 1) -> np.ndarray:
+def shifted_ppmi(count_vn: np.ndarray, negatives: int = 1) -> np.ndarray:
     """Return max(PMI − log k, 0): where a pair never met the matrix is 0, so it can be stored and factorised."""
-    return np.maximum(pmi(count_vv) - np.log(negatives), 0)
+    return np.maximum(pmi(count_vn) - np.log(negatives), 0)
 
 
 def factorise(matrix: np.ndarray, dimensions: int) -> np.ndarray:
@@ -65,18 +65,18 @@ def factorise(matrix: np.ndarray, dimensions: int) -> np.ndarray:
 
 
 def expected_loss(
-    score_vv: np.ndarray, count_vv: np.ndarray, negatives: int, noise_power: float = 1.0
+    score_vn: np.ndarray, count_vn: np.ndarray, negatives: int, noise_power: float = 1.0
 ) -> tuple[float, np.ndarray]:
     """Return skip-gram's loss over a whole text, noise averaged out, in nats, and its gradient for the scores w·c.
 
     The gradient is zero where score = PMI − log k.
 
-    >>> count_vv = np.array([[3.0, 1.0], [1.0, 2.0]])
-    >>> _, gradient = expected_loss(pmi(count_vv) - np.log(5), count_vv, negatives=5)
+    >>> count_vn = np.array([[3.0, 1.0], [1.0, 2.0]])
+    >>> _, gradient = expected_loss(pmi(count_vn) - np.log(5), count_vn, negatives=5)
     >>> float(abs(gradient).max()) < 1e-12
     True
     """
-    noise_count_vv = negatives * np.outer(count_vv.sum(axis=1), noise_of(count_vv, noise_power))
-    loss = count_vv * np.logaddexp(0, -score_vv) + noise_count_vv * np.logaddexp(0, score_vv)
-    belief_vv = 1 / (1 + np.exp(-score_vv))
-    return float(loss.sum()), noise_count_vv * belief_vv - count_vv * (1 - belief_vv)
+    noise_count_vn = negatives * np.outer(count_vn.sum(axis=1), noise_of(count_vn, noise_power))
+    loss = count_vn * np.logaddexp(0, -score_vn) + noise_count_vn * np.logaddexp(0, score_vn)
+    belief_vn = 1 / (1 + np.exp(-score_vn))
+    return float(loss.sum()), noise_count_vn * belief_vn - count_vn * (1 - belief_vn)

@@ -30,7 +30,7 @@ from minillm.vectors.word_vectors import WordVectors
 
 Architecture = Literal["skip-gram", "cbow"]
 MOST_BLOCKS = 64  # blocks of a step
-STALE = 300  # in a step, the most frequent word is scored about this often, at most; at 1000, vectors may diverge
+STALE = 7.5  # learning rate times how often a step scores its most frequent word; at 25, vectors may diverge
 
 
 class Word2Vec(WordVectors):
@@ -116,20 +116,24 @@ class Word2Vec(WordVectors):
         count_v = torch.from_numpy(text.count_v)
         keep_v = keep_probability(count_v, self.subsample).float()
         noise_v = noise_distribution(count_v, self.noise_power).cumsum(0).float()
-        size, near_rows = self._blocks_of_a_step(count_v * keep_v), reaches(self.window)
+        size, damping = self._step_size(count_v * keep_v)
+        near_rows = reaches(self.window)
         for epoch in range(self.epochs):
             kept_n = torch.rand(len(id_n), generator=generator) < keep_v[id_n]
             blocks = Blocks.cut(id_n[kept_n], sentence_n[kept_n], self.window, noise_v, generator)
             for at, step in enumerate(blocks.steps(size)):
                 done = (epoch + at * size / len(blocks)) / self.epochs
                 rate = learning_rate_at(done, self.learning_rate, self.last_learning_rate)
-                self._step(step, near_rows, vector_vd, context_vd, rate)
+                self._step(step, near_rows, vector_vd, context_vd, rate * damping)
 
-    def _blocks_of_a_step(self, expected_v: Tensor) -> int:
-        """The more often the most frequent word occurs, the sooner its vector must be looked at again."""
+    def _step_size(self, expected_v: Tensor) -> tuple[int, float]:
+        """Return the blocks of a step, and a factor on the learning rate, which is below 1 for tiny vocabularies only.
+
+        The more often the most frequent word is scored, the sooner its vector must be looked at again.
+        """
         share = float(expected_v.max() / expected_v.sum())
-        words = STALE / share / ((self.window + 1) * (self.negatives + 1))
-        return max(1, min(MOST_BLOCKS, int(words / ROWS)))
+        move = self.learning_rate * share * ROWS * (self.window + 1) * (self.negatives + 1)  # in a block
+        return max(1, min(MOST_BLOCKS, int(STALE / move))), min(1.0, STALE / move)
 
     def _step(self, step: Blocks, near_rows: Tensor, vector_vd: Tensor, context_vd: Tensor, rate: float) -> None:
         """Move the vectors and the context vectors of the words of some blocks."""

@@ -57,7 +57,8 @@ class WordVectors:
 
     def __getitem__(self, word: str) -> np.ndarray:
         """The vector of a word, of shape (d,); an unknown word raises ValueError with the nearest spellings."""
-        return self.vectors[self._id(word)]
+        i = self._id(word)
+        return self.vectors[i]
 
     def similarity(self, first: str, second: str) -> float:
         """Return the cosine between the vectors of two words, from -1 to 1."""
