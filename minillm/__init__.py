@@ -66,6 +66,16 @@ layer 2  neural        networks that predict the next token
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
     training/optim.py           AdamW, and the schedules of the learning rate
+layer 2  vectors       words as vectors
+    vectors/word_vectors.py     WordVectors: neighbours, analogies, word2vec's text format
+    vectors/vocabulary.py       words that occur often enough, and a text as their numbers
+    vectors/cooccurrence.py     who stands near whom: sparse counts of pairs
+    vectors/negative_sampling.py the loss and its gradient by hand, noise, subsampling
+    vectors/blocks.py           the same gradients for many words: a window is a band in a matrix
+    vectors/word2vec.py         Word2Vec: skip-gram and CBOW with negative sampling
+    vectors/pmi.py              PMI, its factorisation, and what word2vec finds
+    vectors/glove.py            GloVe: vectors whose products are logarithms of counts
+    vectors/evaluation.py       analogies and neighbours against what is true
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
