@@ -69,6 +69,8 @@ layer 8  course        what turns the library into a course
     course/widgets_03.py        the widget of chapter 03: where BPE cuts a sentence
     course/checks_02.py         checks of chapter 02
     course/widgets_02.py        the explorer of chapter 02: order, smoothing and amount of text
+    course/checks_04.py         checks of chapter 04: PPMI, analogies, a step of negative sampling, short vectors
+    course/widgets_04.py        the widget of chapter 04: an analogy as a parallelogram
     course/progress.py          progress: one line for notebooks and terminals
     course/places.py            where the course lies on this machine
     course/kernel.py            the kernel python3 is always this very Python
