@@ -82,7 +82,7 @@ def analogy(answer: Callable[[list[str], Array, str, str, str], str]) -> None:
         vector_vd = chance.normal(size=(11, 6)) * chance.uniform(0.2, 5, size=(11, 1))
         a, b, c = (words[i] for i in chance.choice(11, 3, replace=False))
         _answer(answer, words, vector_vd, (a, b, c), "only directions count: scale every vector to length one first")
-    expect_inputs_kept(answer, words, vector_vd, "word0", "word1", "word2")
+    expect_inputs_kept(answer, words, chance.normal(size=(11, 6)), "word0", "word1", "word2")
 
 
 def _answer(answer: Any, words: list[str], vector_vd: np.ndarray, question: tuple[str, str, str], hint: str) -> None:
