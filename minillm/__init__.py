@@ -93,6 +93,8 @@ layer 8  course        what turns the library into a course
     course/widgets_02.py        the explorer of chapter 02: order, smoothing and amount of text
     course/checks_05.py         checks of chapter 05: windows, the way back through time, memory and gates
     course/widgets_05.py        the explorer of chapter 05: what is left of the gradient, step by step back
+    course/checks_04.py         checks of chapter 04: PPMI, analogies, a step of negative sampling, short vectors
+    course/widgets_04.py        the widget of chapter 04: an analogy as a parallelogram
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
