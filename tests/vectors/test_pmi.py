@@ -44,6 +44,8 @@ def test_the_best_score_is_shifted_pmi_however_found(power):
     np.testing.assert_allclose(ours, reference.item())
     reference.backward()
     np.testing.assert_allclose(gradient, score.grad)
+    with torch.no_grad():
+        score.zero_()
     optimiser = torch.optim.LBFGS([score], max_iter=500, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
 
     def closure():
