@@ -55,6 +55,24 @@ def test_the_gradient_by_hand_is_autograds():
     assert_close(by_hand, [word.grad, context.grad])
 
 
+def test_adagrad_is_the_plain_recurrence():
+    pair = Cooccurrence(words=["a", "b"], row_n=np.array([0]), column_n=np.array([1]), count_n=np.array([200.0]))
+    start = GloVe(dimensions=3, epochs=1, learning_rate=1e-12).fit_counts(pair).losses[0]
+    dice = torch.Generator().manual_seed(0)
+    word, context = ((torch.rand(2, 4, generator=dice) - 0.5)[i] / 4 for i in (0, 1))
+    squares, losses = [torch.ones(4), torch.ones(4)], []
+    for _ in range(4):
+        loss, *gradients = weighted_squares(word[None], context[None], torch.tensor([200.0]).log(), torch.ones(1))
+        losses.append(float(loss))
+        for x, square, gradient in zip((word, context), squares, gradients, strict=True):
+            x -= 0.5 * gradient[0] / square.sqrt()
+            square += gradient[0] ** 2
+    np.testing.assert_allclose(
+        GloVe(dimensions=3, epochs=4, learning_rate=0.5).fit_counts(pair).losses, losses, rtol=1e-4
+    )
+    np.testing.assert_allclose(start, losses[0], rtol=1e-5)
+
+
 def test_with_dimensions_to_spare_the_counts_are_met():
     dice = np.random.default_rng(0)
     counts = dice.uniform(1, 50, size=(6, 6))

@@ -32,17 +32,20 @@ def test_shifted_ppmi_is_never_negative_and_its_shift_is_log_k():
 
 @pytest.mark.parametrize("power", [1.0, 0.75])
 def test_the_best_score_is_shifted_pmi_however_found(power):
-    k, score = 5, torch.zeros(5, 7, dtype=torch.float64, requires_grad=True)
+    k, start = 5, np.random.default_rng(2).normal(size=(5, 7))
+    score = torch.tensor(start, requires_grad=True)
     count, noise = torch.tensor(COUNTS), torch.tensor(noise_of(COUNTS, power))
 
     def loss():
         return -(count * logsigmoid(score) + k * count.sum(1, keepdim=True) * noise * logsigmoid(-score)).sum()
 
-    ours, gradient = expected_loss(np.zeros((5, 7)), COUNTS, k, power)
+    ours, gradient = expected_loss(start, COUNTS, k, power)
     reference = loss()
     np.testing.assert_allclose(ours, reference.item())
     reference.backward()
     np.testing.assert_allclose(gradient, score.grad)
+    with torch.no_grad():
+        score.zero_()
     optimiser = torch.optim.LBFGS([score], max_iter=500, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
 
     def closure():
