@@ -55,21 +55,49 @@ layer 1  statistical   counting words
     statistical/metrics.py      accuracy, precision, recall, F1, BLEU
     statistical/hmm.py          HMM: forward-backward, Viterbi, Baum-Welch
 
+layer 2  vectors       words as vectors
+    vectors/word_vectors.py     WordVectors: neighbours, analogies, word2vec's text format
+    vectors/vocabulary.py       words that occur often enough, and a text as their numbers
+    vectors/cooccurrence.py     who stands near whom: sparse counts of pairs
+    vectors/negative_sampling.py the loss and its gradient by hand, noise, subsampling
+    vectors/blocks.py           the same gradients for many words: a window is a band in a matrix
+    vectors/word2vec.py         Word2Vec: skip-gram and CBOW with negative sampling
+    vectors/pmi.py              PMI, its factorisation, and what word2vec finds
+    vectors/glove.py            GloVe: vectors whose products are logarithms of counts
+    vectors/evaluation.py       analogies and neighbours against what is true
+
+layer 2  neural        networks that predict the next token
+    neural/language_model.py    LanguageModel: what all of them share; bits per character of held-out documents
+    neural/batches.py           from documents to batches, drawn at random or in order
+    neural/feedforward.py       FeedForwardLM: a window of words and one hidden layer
+    neural/cells.py             RNN, LSTM and GRU written out
+    neural/recurrent.py         RecurrentLM: a state carried from token to token
+    neural/gradient_flow.py     how much of the gradient survives the way back
+
+layer 4  training      one way to train every model
+    training/loop.py            train and evaluate: one loop for every model
+    training/optim.py           AdamW, and the schedules of the learning rate
+
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
     course/timeline.py          seventy years as data, each event with its source
-    course/checks_00.py         checks of chapter 00
-    course/checks_01.py         checks of chapter 01
     course/figures_base.py      Figure and Drawing: a picture with its text alternative
     course/figures.py           line, bar, heat, scatter and timeline charts
     course/widgets.py           Explorer: a picture that answers to sliders, with a still twin
+    course/checks_00.py         checks of chapter 00: bits
     course/widgets_00.py        TimelineExplorer: an era at a time
+    course/checks_01.py         checks of chapter 01: patterns, persons, kinship, a script
     course/widgets_01.py        ListenerExplorer: Eliza at work on a sentence; the cards of the blind test
+    course/checks_02.py         checks of chapter 02: counts, continuation, discounts, a model
+    course/widgets_02.py        the explorer of chapter 02: order, smoothing and amount of text
     course/checks_03.py         checks of chapter 03: merging, cutting, streaming, sharing a vocabulary
     course/widgets_03.py        the widget of chapter 03: where BPE cuts a sentence
-    course/checks_02.py         checks of chapter 02
-    course/widgets_02.py        the explorer of chapter 02: order, smoothing and amount of text
+    course/checks_04.py         checks of chapter 04: PPMI, analogies, a step of negative sampling, short vectors
+    course/widgets_04.py        the widget of chapter 04: an analogy as a parallelogram
+    course/checks_05.py         checks of chapter 05: windows, the way back through time, memory and gates
+    course/widgets_05.py        the explorer of chapter 05: what is left of the gradient, step by step back
     course/progress.py          progress: one line for notebooks and terminals
+    course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
     course/kernel.py            the kernel python3 is always this very Python
     course/notebooks.py         notebook files: one shape, and a run from the first cell to the last

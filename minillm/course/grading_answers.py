@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from minillm.course.grading_sandbox import restrict
+from minillm.course.grading_sandbox import die_with_parent, restrict
 from minillm.course.grading_wire import Channel, decode, encode
 
 MOST_WORDS = 500  # characters of an error message
@@ -128,6 +128,7 @@ def _kind(error: BaseException) -> str:
 
 def main() -> None:
     """Take the pipes, give up all rights, answer."""
+    die_with_parent()  # else a loop of a learner's would outlive an examiner that was killed
     folder, library, megabytes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)

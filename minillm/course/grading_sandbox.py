@@ -19,12 +19,13 @@ Next:    minillm/course/grading_answers.py
 import ctypes
 import os
 import platform
+import signal
 import struct
 import sys
 from pathlib import Path
 
 MB = 1024 * 1024
-_NO_NEW_PRIVILEGES, _SET_SECCOMP, _SET_DUMPABLE = 38, 22, 4
+_NO_NEW_PRIVILEGES, _SET_SECCOMP, _SET_DUMPABLE, _SET_PARENT_DEATH_SIGNAL = 38, 22, 4, 1
 # what the filter refuses: (x86-64, arm64); -1 where a machine does not have it
 _REFUSED = {
     "fork": (57, -1), "vfork": (58, -1), "execve": (59, 221), "execveat": (322, 281),
@@ -58,6 +59,12 @@ def hide_memory() -> None:
     """Let no process of the same user read or change this one's memory (Linux; root still could)."""
     if sys.platform == "linux":
         _prctl(_SET_DUMPABLE, 0)
+
+
+def die_with_parent() -> None:
+    """Let the kernel end this process when the one that started it ends, however that happens (Linux)."""
+    if sys.platform == "linux":
+        _prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def _limit_resources(megabytes: int) -> list[str]:

@@ -4,7 +4,7 @@ In a notebook one display is updated in place and ends as a plain sentence witho
 redrawn. Where nobody watches (a pipe, tests, `minillm author run`, grading) it prints nothing: stored outputs and
 graded cells stay clean.
 
-Next:    minillm/course/checks.py
+Next:    minillm/course/live.py
 """
 
 import os
@@ -60,16 +60,23 @@ def _final(label: str, done: int, total: int | None, unit: str) -> str:
     return f"{begin}{done:,} {unit}" if total in (None, done) else f"{begin}stopped after {done:,} of {total:,} {unit}"
 
 
+def audience() -> str:
+    """Who watches this process: a "notebook", a "terminal" or "nobody" (a pipe, a file, a test).
+
+    >>> audience() in ("notebook", "terminal", "nobody")
+    True
+    """
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None and getattr(shell, "kernel", None) is not None:
+        return "notebook"
+    return "terminal" if sys.stderr is not None and sys.stderr.isatty() else "nobody"
+
+
 def _pick_display() -> Any:
     """A function (text, is_last) that shows a frame here, or None where nobody watches."""
     if os.environ.get(QUIET):
         return None
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if shell is not None and getattr(shell, "kernel", None) is not None:
-        return _KernelDisplay()
-    if sys.stderr is not None and sys.stderr.isatty():
-        return _TerminalDisplay()
-    return None
+    return {"notebook": _KernelDisplay, "terminal": _TerminalDisplay}.get(audience(), lambda: None)()
 
 
 class _KernelDisplay:

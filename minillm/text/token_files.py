@@ -92,8 +92,8 @@ def read_gpt2(
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     vocab, merges = Path(folder, "vocab.json"), Path(folder, "merges.txt")
-    ...     _ = vocab.write_text('{"Ġ": 0, "a": 1, "Ġa": 2, "<end>": 3}')
-    ...     _ = merges.write_text("#version: 0.2\\nĠ a\\n")
+    ...     _ = vocab.write_text('{"Ġ": 0, "a": 1, "Ġa": 2, "<end>": 3}', encoding="utf-8")
+    ...     _ = merges.write_text("#version: 0.2\\nĠ a\\n", encoding="utf-8")
     ...     read_gpt2(vocab, merges, None)
     ({0: b' ', 1: b'a', 2: b' a', 3: b'<end>'}, [(b' ', b'a')], ['<end>'])
     """

@@ -1,0 +1,1 @@
+"""Layer 2: words as vectors, learned from the company that they keep."""

@@ -1,0 +1,164 @@
+"""word2vec: a word is known by the company it keeps, so learn vectors that tell true neighbours from random words.
+
+    skip-gram   loss = − log σ(w·c) − Σ_{i=1…k} log σ(−w·cᵢ)        each neighbour c of each word w, k words of noise
+    CBOW        the same, once a word: w's place is taken by the mean of its neighbours, c's by the word itself
+
+Every word has two vectors: one as a centre (skip-gram) or neighbour (CBOW), which is kept as its vector, and one for
+the other role, `context_vectors`. At skip-gram's best, w·c = PMI(w, c) − log k: see `pmi.py`.
+
+Paper:   Mikolov et al. 2013, "Distributed Representations of Words and Phrases and their Compositionality", §2,
+         arXiv:1310.4546; CBOW: Mikolov et al. 2013, "Efficient Estimation of Word Representations in Vector Space",
+         §3.1, arXiv:1301.3781; shared noise: Ji et al. 2016, arXiv:1604.04661.
+Names:   window is their c, negatives their k, subsample their t.
+Differs: noise is shared by the words of a block, and the blocks of a step see the same vectors (`blocks.py`); the
+         gradient of CBOW is exact, where the authors' program leaves out the division by the number of neighbours.
+Next:    minillm/vectors/pmi.py
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, Self, get_args
+
+import torch
+from torch import Tensor
+
+from minillm.vectors.blocks import ROWS, Blocks, cbow_gradients, reaches, skip_gram_gradients
+from minillm.vectors.negative_sampling import keep_probability, learning_rate_at, noise_distribution
+from minillm.vectors.vocabulary import NumberedText, number_words
+from minillm.vectors.word_vectors import WordVectors
+
+Architecture = Literal["skip-gram", "cbow"]
+MOST_BLOCKS = 64  # blocks of a step
+STALE = 7.5  # learning rate times how often a step scores its most frequent word; at 25, vectors may diverge
+
+
+class Word2Vec(WordVectors):
+    """Word vectors learned by negative sampling.
+
+    dimensions          width of the vectors
+    window              the farthest neighbour; each word draws its own reach, from 1 to this, so near ones count more
+    negatives           words of noise for each true one
+    min_count           rarer words are left out
+    epochs              times the text is read
+    seed                the same seed and text give the same vectors
+    architecture        "skip-gram": a word tells its neighbours; "cbow": its neighbours, as a bag, tell the word
+    learning_rate       at the start; it falls in a straight line to `last_learning_rate`
+    subsample           words with a larger share of the text are dropped at random; 0 drops none
+    noise_power         noise words are drawn by their counts to this power
+
+    After `fit`: `words`, the most frequent first; `vectors` and `context_vectors`, float32 arrays of shape (v, d).
+
+    >>> text = [f"the {animal} eats".split() for animal in ("cat", "dog")] + [["we", "read", "books"]]
+    >>> model = Word2Vec(dimensions=8, subsample=0, epochs=20).fit(text * 50)
+    >>> model.most_similar("cat", 1)[0][0]
+    'dog'
+    """
+
+    def __init__(
+        self,
+        dimensions: int = 100,
+        window: int = 5,
+        negatives: int = 5,
+        min_count: int = 2,
+        epochs: int = 5,
+        seed: int = 0,
+        *,
+        architecture: Architecture = "skip-gram",
+        learning_rate: float = 0.025,
+        last_learning_rate: float = 0.0001,
+        subsample: float = 1e-3,
+        noise_power: float = 0.75,
+    ) -> None:
+        super().__init__()
+        whole = {"dimensions": dimensions, "window": window, "negatives": negatives, "min_count": min_count}
+        for name, value in (whole | {"epochs": epochs}).items():
+            if not isinstance(value, int) or value < 1:
+                usual = {"dimensions": 100, "min_count": 2}.get(name, 5)
+                raise ValueError(f"{name}={value!r} must be a whole number from 1; {usual} is usual")
+        if not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise ValueError(f"seed={seed!r} must be a whole number from 0; 0 works")
+        if architecture not in get_args(Architecture):
+            raise ValueError(f"architecture={architecture!r} is not known; use 'skip-gram' or 'cbow'")
+        if not 0 < last_learning_rate <= learning_rate < math.inf:
+            raise ValueError(
+                f"learning_rate={learning_rate!r} must be finite and not below last_learning_rate="
+                f"{last_learning_rate!r}, which must be above 0; 0.025 and 0.0001 are usual"
+            )
+        if not 0 <= subsample < 1:
+            raise ValueError(
+                f"subsample={subsample!r} must be a share from 0 to below 1; 0.001 is usual, 0 drops nothing"
+            )
+        if not 0 <= noise_power <= 1:
+            raise ValueError(
+                f"noise_power={noise_power!r} must be from 0 (all words alike) to 1 (as in text); 0.75 works"
+            )
+        self.dimensions, self.window, self.negatives, self.min_count = dimensions, window, negatives, min_count
+        self.epochs, self.seed, self.architecture = epochs, seed, architecture
+        self.learning_rate, self.last_learning_rate = learning_rate, last_learning_rate
+        self.subsample, self.noise_power = subsample, noise_power
+
+    def fit(self, sentences: Iterable[Sequence[str]]) -> Self:
+        """Learn the vectors of the words of some sentences, from the start; no window goes over a sentence's end."""
+        text = number_words(sentences, self.min_count)
+        generator = torch.Generator().manual_seed(self.seed)
+        v, d = len(text.words), self.dimensions
+        vector_vd, context_vd = (torch.rand(v, d, generator=generator) * 2 - 1) / d, torch.zeros(v, d)
+        with _one_thread():
+            self._train(text, vector_vd, context_vd, generator)
+        self._set(text.words, vector_vd.numpy())
+        self.context_vectors = context_vd.numpy()
+        return self
+
+    def _train(self, text: NumberedText, vector_vd: Tensor, context_vd: Tensor, generator: torch.Generator) -> None:
+        """Read the text `epochs` times, each time subsampled and cut into blocks anew."""
+        id_n, sentence_n = torch.from_numpy(text.id_n), torch.from_numpy(text.sentence_n)
+        count_v = torch.from_numpy(text.count_v)
+        keep_v = keep_probability(count_v, self.subsample).float()
+        noise_v = noise_distribution(count_v, self.noise_power).cumsum(0).float()
+        size, damping = self._step_size(count_v * keep_v)
+        near_rows = reaches(self.window)
+        for epoch in range(self.epochs):
+            kept_n = torch.rand(len(id_n), generator=generator) < keep_v[id_n]
+            blocks = Blocks.cut(id_n[kept_n], sentence_n[kept_n], self.window, noise_v, generator)
+            for at, step in enumerate(blocks.steps(size)):
+                done = (epoch + at * size / len(blocks)) / self.epochs
+                rate = learning_rate_at(done, self.learning_rate, self.last_learning_rate)
+                self._step(step, near_rows, vector_vd, context_vd, rate * damping)
+
+    def _step_size(self, expected_v: Tensor) -> tuple[int, float]:
+        """Return the blocks of a step, and a factor on the learning rate, which is below 1 for tiny vocabularies only.
+
+        The more often the most frequent word is scored, the sooner its vector must be looked at again.
+        """
+        share = float(expected_v.max() / expected_v.sum())
+        move = self.learning_rate * share * ROWS * (self.window + 1) * (self.negatives + 1)  # in a block
+        return max(1, min(MOST_BLOCKS, int(STALE / move))), min(1.0, STALE / move)
+
+    def _step(self, step: Blocks, near_rows: Tensor, vector_vd: Tensor, context_vd: Tensor, rate: float) -> None:
+        """Move the vectors and the context vectors of the words of some blocks."""
+        if self.architecture == "skip-gram":
+            gradients, vector_ids, context_ids = skip_gram_gradients, step.centre_bt, step.column_bs
+        else:
+            gradients, vector_ids, context_ids = cbow_gradients, step.column_bs, step.centre_bt
+        context_ids = torch.cat([context_ids, step.noise_be], dim=1)
+        near = near_rows.index_select(0, step.reach_bt.flatten()).view(*step.reach_bt.shape, -1)
+        vectors, contexts = _rows(vector_vd, vector_ids), _rows(context_vd, context_ids)
+        for_vectors, for_contexts = gradients(vectors, contexts, near, step.pairs_bt, self.negatives)
+        vector_vd.index_add_(0, vector_ids.flatten(), for_vectors.flatten(0, 1), alpha=rate)
+        context_vd.index_add_(0, context_ids.flatten(), for_contexts.flatten(0, 1), alpha=rate)
+
+
+def _rows(table_vd: Tensor, ids: Tensor) -> Tensor:
+    return table_vd.index_select(0, ids.flatten()).view(*ids.shape, -1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """These products are small: threads would spend their time in waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
