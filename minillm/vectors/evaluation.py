@@ -3,9 +3,9 @@
     accuracy = share of the questions a : b = c : ?, one for each two pairs of a relation, whose first answer is right
 
 In the village the truth is known (`World.analogies`). Two relations show in what the words of a pair stand beside: job
-and place (people ask "the librarian", and go "to the library"), and gender. Two do not. Exchange "goats" and "hens", and
-every story stays as probable as it was, so no text can tell which plural goes with which animal. A person's home is a
-single fact, not a direction that all pairs share. Expect little of these two, however long the training.
+and place (people ask "the librarian", and go "to the library"), and gender. Two do not. Exchange "goats" and "hens",
+and every story stays as probable as it was, so no text can tell which plural goes with which animal. A person's home
+is a single fact, not a direction that all pairs share. Expect little of these two, however long the training.
 
 Paper:   Mikolov, Yih and Zweig 2013, "Linguistic Regularities in Continuous Space Word Representations", §4; why
          offsets mislead: Linzen 2016, "Issues in Evaluating Semantic Spaces Using Word Analogies".
