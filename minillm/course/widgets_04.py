@@ -99,6 +99,7 @@ def parallelogram(
         for word, (x, y) in zip((*question, "b - a + c"), places, strict=True):
             drawing.axes.plot(x, y, "o", color="black", markersize=5)
             drawing.axes.annotate(drawable(word), (x, y), (5, 5), textcoords="offset points", weight="bold")
+        drawing.axes.margins(x=0.18)  # room for the words to the right of their points
         for rank, (word, cos) in enumerate(found, start=1):
             line = f"{rank}  {drawable(word)}  {cos:.2f}"
             drawing.axes.text(1.02, 0.95 - 0.09 * rank, line, transform=drawing.axes.transAxes, fontsize=11)
