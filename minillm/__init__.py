@@ -75,6 +75,9 @@ layer 2  neural        networks that predict the next token
     neural/recurrent.py         RecurrentLM: a state carried from token to token
     neural/gradient_flow.py     how much of the gradient survives the way back
 
+layer 3  transformer   attention, layer upon layer
+    transformer/hub.py          a named model of the hub, fetched once, data alone
+
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
     training/optim.py           AdamW, and the schedules of the learning rate

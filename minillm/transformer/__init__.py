@@ -1,0 +1,1 @@
+"""Layer 3: networks made of attention and rows of neurons."""
