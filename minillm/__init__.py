@@ -83,6 +83,8 @@ layer 2  attention     who looks at whom
 
 layer 3  transformer   stacks of attention and MLP
     transformer/block.py        the residual block: LayerNorm, RMSNorm, GELU, SwiGLU, pre- and post-norm
+    transformer/decoder.py      Decoder: GPT-2 or Llama by configuration
+    transformer/costs.py        parameters, operations and cache of a decoder, from its configuration
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
