@@ -77,6 +77,17 @@ layer 2  neural        networks that predict the next token
 
 layer 3  transformer   attention, layer upon layer
     transformer/hub.py          a named model of the hub, fetched once, data alone
+layer 2  attention     who looks at whom
+    attention/masks.py          which query may look at which key: causal, padding, window, prefix
+    attention/dot_product.py    attend: scaled dot-product attention, written out and as one kernel
+    attention/positions.py      where a token stands: sinusoidal, learned, RoPE, ALiBi
+    attention/cache.py          KVCache: a token that was read need not be read again
+    attention/multihead.py      MultiHeadAttention: many heads, fewer for the keys if you like
+
+layer 3  transformer   stacks of attention and MLP
+    transformer/block.py        the residual block: LayerNorm, RMSNorm, GELU, SwiGLU, pre- and post-norm
+    transformer/decoder.py      Decoder: GPT-2 or Llama by configuration
+    transformer/costs.py        parameters, operations and cache of a decoder, from its configuration
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
