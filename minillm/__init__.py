@@ -75,8 +75,6 @@ layer 2  neural        networks that predict the next token
     neural/recurrent.py         RecurrentLM: a state carried from token to token
     neural/gradient_flow.py     how much of the gradient survives the way back
 
-layer 3  transformer   attention, layer upon layer
-    transformer/hub.py          a named model of the hub, fetched once, data alone
 layer 2  attention     who looks at whom
     attention/masks.py          which query may look at which key: causal, padding, window, prefix
     attention/dot_product.py    attend: scaled dot-product attention, written out and as one kernel
@@ -88,6 +86,9 @@ layer 3  transformer   stacks of attention and MLP
     transformer/block.py        the residual block: LayerNorm, RMSNorm, GELU, SwiGLU, pre- and post-norm
     transformer/decoder.py      Decoder: GPT-2 or Llama by configuration
     transformer/costs.py        parameters, operations and cache of a decoder, from its configuration
+    transformer/layouts.py      which tensor of a published checkpoint is which of ours
+    transformer/hub.py          a named model of the hub, fetched once, data alone
+    transformer/pretrained.py   load_pretrained, save_pretrained: published weights in and out
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model

@@ -84,6 +84,8 @@ def write_tensors(
     ...     StoredTensors(f"{folder}/a.safetensors").read("weight").tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
+    if not tensors:
+        raise ValueError("tensors={} holds nothing to write; give at least one, such as {'weight': torch.zeros(2)}")
     owned, seen = {}, set()
     for name, tensor in tensors.items():
         plain = tensor.detach().cpu().contiguous()
@@ -93,7 +95,7 @@ def write_tensors(
         seen.add(plain.untyped_storage().data_ptr())
         owned[name] = plain
     with replacing(path) as temporary:
-        save_file(owned, temporary, dict(metadata or {}))
+        save_file(owned, temporary, dict(metadata) if metadata else None)
 
 
 def write_sharded(folder: str | os.PathLike[str], tensors: Mapping[str, Tensor], largest: int = 5_000_000_000) -> None:

@@ -151,6 +151,12 @@ def test_an_unknown_name_lists_the_known(tmp_path):
         StoredTensors(tmp_path / "x.safetensors").read("b")
 
 
+def test_nothing_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match=r"tensors=\{\}"):
+        write_tensors(tmp_path / "x.safetensors", {})
+    assert not list(tmp_path.iterdir())
+
+
 def test_shard_size_must_be_positive(tmp_path):
     with pytest.raises(ValueError, match="largest=0"):
         write_sharded(tmp_path, {"a": torch.ones(1)}, 0)
