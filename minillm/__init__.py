@@ -38,6 +38,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/tokenizer.py           CharTokenizer, WordTokenizer: the two obvious ways to number text
     text/bpe_training.py        learning merges: the plain way, and the fast way with the same answer
     text/bpe.py                 BPETokenizer: bytes joined into tokens, no text unknown
+    text/token_shards.py        token ids in files, mapped into memory, and windows of them in shuffled order
 
 layer 1  rules         programs that talk by rules
     rules/script.py             the script that Eliza follows: text that anybody can write, checked line by line
@@ -53,6 +54,7 @@ layer 1  statistical   counting words
     statistical/ngram.py        NGramModel: fit, score, sample
     statistical/sampling.py     sample_next: greedy, temperature, top-k, top-p, for every model
     statistical/metrics.py      accuracy, precision, recall, F1, BLEU
+    statistical/classifiers.py  naive Bayes and logistic regression over counts of words
     statistical/hmm.py          HMM: forward-backward, Viterbi, Baum-Welch
 
 layer 2  vectors       words as vectors
