@@ -73,6 +73,8 @@ layer 2  neural        networks that predict the next token
     neural/cells.py             RNN, LSTM and GRU written out
     neural/recurrent.py         RecurrentLM: a state carried from token to token
     neural/gradient_flow.py     how much of the gradient survives the way back
+    neural/pairs.py             PairBatch: sources and targets, padded, with their lengths
+    neural/beam_search.py       beam_search: the few best sequences of any model that goes step by step
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
