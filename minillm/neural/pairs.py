@@ -40,6 +40,22 @@ class PairBatch:
     target_bt: Tensor  # each row starts with begin and, where its length says, stops with end
     target_length_b: Tensor  # begin and end counted: at least 2
 
+    def __post_init__(self) -> None:
+        for name, rows, length, least in (
+            ("source", self.source_bs, self.source_length_b, 1),
+            ("target", self.target_bt, self.target_length_b, 2),
+        ):
+            if rows.ndim != 2 or length.shape != rows.shape[:1] or len(rows) != len(self.source_bs) or not len(rows):
+                raise ValueError(
+                    f"{name} has rows of shape {tuple(rows.shape)} and lengths of shape {tuple(length.shape)}; the rule "
+                    f"is (b, …) and (b,) with one b ≥ 1 for source and target, such as (3, 7) and (3,)"
+                )
+            shortest, longest = (int(extreme) for extreme in length.aminmax())
+            if shortest < least or longest > rows.shape[1]:
+                raise ValueError(
+                    f"{name}_length_b={length.tolist()} must lie in {least} … {rows.shape[1]}, the columns that there are"
+                )
+
     @classmethod
     def of(cls, pairs: Sequence[Pair], *, begin: int, end: int, pad: int = 0) -> "PairBatch":
         """Put pairs side by side. ValueError for an empty source, or a target with begin or end in it."""
