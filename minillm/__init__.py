@@ -90,6 +90,11 @@ layer 2  attention     who looks at whom
 
 layer 3  transformer   stacks of attention and MLP
     transformer/block.py        the residual block: LayerNorm, RMSNorm, GELU, SwiGLU, pre- and post-norm
+    transformer/encoder_batches.py texts in frames of special tokens, side by side; pairs that follow each other or not
+    transformer/masking.py      what is hidden and what stands there instead: tokens, words, spans
+    transformer/encoder.py      Encoder and MaskedLM: BERT, and ALBERT by configuration
+    transformer/encoder_tasks.py TextClassifier and Tagger: labels for texts and for tokens
+    transformer/objectives.py   holes to be filled by others: T5's spans, BART's infilling, GLM's blanks
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
