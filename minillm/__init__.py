@@ -39,6 +39,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/tokenizer.py           CharTokenizer, WordTokenizer: the two obvious ways to number text
     text/bpe_training.py        learning merges: the plain way, and the fast way with the same answer
     text/bpe.py                 BPETokenizer: bytes joined into tokens, no text unknown
+    text/token_shards.py        token ids in files, mapped into memory, and windows of them in shuffled order
 
 layer 1  rules         programs that talk by rules
     rules/script.py             the script that Eliza follows: text that anybody can write, checked line by line
@@ -54,6 +55,7 @@ layer 1  statistical   counting words
     statistical/ngram.py        NGramModel: fit, score, sample
     statistical/sampling.py     sample_next: greedy, temperature, top-k, top-p, for every model
     statistical/metrics.py      accuracy, precision, recall, F1, BLEU
+    statistical/classifiers.py  naive Bayes and logistic regression over counts of words
     statistical/hmm.py          HMM: forward-backward, Viterbi, Baum-Welch
 
 layer 2  vectors       words as vectors
@@ -74,6 +76,11 @@ layer 2  neural        networks that predict the next token
     neural/cells.py             RNN, LSTM and GRU written out
     neural/recurrent.py         RecurrentLM: a state carried from token to token
     neural/gradient_flow.py     how much of the gradient survives the way back
+    neural/pairs.py             PairBatch: sources and targets, padded, with their lengths
+    neural/pair_model.py        PairModel: what all encoder-decoders share: loss, translation
+    neural/beam_search.py       beam_search: the few best sequences of any model that goes step by step
+    neural/additive_attention.py AdditiveAttention: which place of the source fits what comes next
+    neural/seq2seq.py           Seq2Seq: one network reads, another writes, with or without looking back
 
 layer 2  attention     who looks at whom
     attention/masks.py          which query may look at which key: causal, padding, window, prefix
@@ -89,6 +96,11 @@ layer 3  transformer   stacks of attention and MLP
     transformer/layouts.py      which tensor of a published checkpoint is which of ours
     transformer/hub.py          a named model of the hub, fetched once, data alone
     transformer/pretrained.py   load_pretrained, save_pretrained: published weights in and out
+    transformer/encoder_batches.py texts in frames of special tokens, side by side; pairs that follow each other or not
+    transformer/masking.py      what is hidden and what stands there instead: tokens, words, spans
+    transformer/encoder.py      Encoder and MaskedLM: BERT, and ALBERT by configuration
+    transformer/encoder_tasks.py TextClassifier and Tagger: labels for texts and for tokens
+    transformer/objectives.py   holes to be filled by others: T5's spans, BART's infilling, GLM's blanks
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
