@@ -1,89 +1,23 @@
-"""The layouts of published checkpoints: what they call a size, and which of their tensors is which of ours.
-
-    their tensor  =  ours, stacked along the first axis where they keep several in one, turned where they keep it turned
+"""Decoders as published: GPT-2, Llama and Mistral, in the layout of the transformers package.
 
 GPT-2 keeps query, key and value in one matrix, and every matrix with the inputs first. Llama and Mistral keep each by
-itself, outputs first, as we do. A layout is read in both directions, so what can be loaded can be saved.
+itself, outputs first, as we do.
 
-Paper:   GPT-2: Radford et al. 2019; Llama: Touvron et al. 2023, arXiv:2302.13971; Mistral: Jiang et al. 2023,
-         arXiv:2310.06825; the names are those of the transformers package, Wolf et al. 2020, arXiv:1910.03771.
-Differs: settings that our models do not have (biases in Llama's attention, other ways to stretch RoPE) are errors.
-Next:    minillm/transformer/hub.py
+Paper:   GPT-2: Radford et al. 2019; Llama: Touvron et al. 2023, arXiv:2302.13971; Llama 3: Grattafiori et al. 2024,
+         arXiv:2407.21783; Mistral: Jiang et al. 2023, arXiv:2310.06825.
+Differs: settings that our decoder does not have (biases in Llama's attention, other ways to stretch RoPE) are errors.
+Next:    minillm/transformer/layouts_bert.py
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from minillm.attention.positions import RopeScaling
-from minillm.transformer.decoder import DecoderConfig
+from minillm.transformer.decoder import Decoder, DecoderConfig
+from minillm.transformer.layout import Entry, Fields, Layout
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One tensor of a checkpoint: its name there, our parameters in it, and whether it is kept turned."""
-
-    theirs: str
-    ours: tuple[str, ...]
-    turned: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
-    """How one family keeps its configuration and its tensors."""
-
-    read_config: Callable[["Fields"], DecoderConfig]
-    write_config: Callable[[DecoderConfig], dict[str, Any]]
-    entries: Callable[[DecoderConfig], Iterator[Entry]]
-    prefix: str  # of all names but the last matrix's; a checkpoint of the trunk alone leaves it out
-    score: str  # their name of the last matrix, which a tied model need not have
-    ignored: str  # a pattern of names that hold no parameters: masks, tables of angles
-
-
-class Fields:
-    """The fields of a config.json, each asked for with the kind of value that it must have."""
-
-    def __init__(self, fields: Mapping[str, Any], where: str) -> None:
-        self.fields, self.where = fields, where
-
-    def number(self, name: str, otherwise: float | None = None) -> float:
-        """A number above 0."""
-        value = self._get(name, otherwise)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise ValueError(f"{self.where}: {name}={value!r} must be a number above 0")
-        return float(value)
-
-    def size(self, name: str, otherwise: int | None = None) -> int:
-        """A whole number of at least 1."""
-        value = self._get(name, otherwise)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{self.where}: {name}={value!r} must be a whole number of at least 1")
-        return value
-
-    def one_of(self, name: str, known: Mapping[Any, Any], otherwise: Any = None) -> Any:
-        """What one of the known values means to us."""
-        value = self._get(name, otherwise)
-        for theirs, ours in known.items():  # not `known[value]`: a hostile value need not be hashable
-            if value == theirs and type(value) is type(theirs):
-                return ours
-        raise ValueError(f"{self.where}: {name}={value!r} is not supported here; known: {', '.join(map(repr, known))}")
-
-    def inside(self, name: str) -> "Fields | None":
-        """The fields of an inner object, or None when there is none."""
-        value = self.fields.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            raise ValueError(f"{self.where}: {name}={value!r} must be an object with fields of its own")
-        return Fields(value, f"{self.where}, {name}")
-
-    def _get(self, name: str, otherwise: Any) -> Any:
-        value = self.fields.get(name)
-        if value is None and otherwise is None:
-            raise ValueError(f"{self.where}: the field {name!r} is missing")
-        return otherwise if value is None else value
-
-
+_UNSAID = ("seed", "dropout")  # no part of what a model computes, so a layout need not say them
 _NO, _YES = {False: False}, {True: True}
 _GELUS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu", "silu": "silu"}
 
@@ -124,7 +58,8 @@ def _write_gpt2(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
-def _gpt2_entries(config: DecoderConfig) -> Iterator[Entry]:
+def _gpt2_entries(model: Decoder) -> Iterator[Entry]:
+    config = model.config
     yield Entry("transformer.wte.weight", ("embedding.weight",))
     yield Entry("transformer.wpe.weight", ("positions.weight",))
     for layer in range(config.n_layer):
@@ -140,7 +75,7 @@ def _gpt2_entries(config: DecoderConfig) -> Iterator[Entry]:
             yield Entry(f"{theirs}.mlp.c_proj.{kind}", (f"{ours}.mlp.down.{kind}",), turned)
     yield Entry("transformer.ln_f.weight", ("norm.weight",))
     yield Entry("transformer.ln_f.bias", ("norm.bias",))
-    yield Entry("lm_head.weight", ("score.weight",))
+    yield Entry("lm_head.weight", ("score.weight",), tied=config.tied)
 
 
 def _read_llama(fields: Fields) -> DecoderConfig:
@@ -219,7 +154,8 @@ def _write_mistral(config: DecoderConfig) -> dict[str, Any]:
     return _write_llama(config, "mistral") | {"sliding_window": config.window}
 
 
-def _llama_entries(config: DecoderConfig) -> Iterator[Entry]:
+def _llama_entries(model: Decoder) -> Iterator[Entry]:
+    config = model.config
     yield Entry("model.embed_tokens.weight", ("embedding.weight",))
     for layer in range(config.n_layer):
         ours, theirs = f"blocks.{layer}", f"model.layers.{layer}"
@@ -230,7 +166,7 @@ def _llama_entries(config: DecoderConfig) -> Iterator[Entry]:
         for part in ("gate", "up", "down"):
             yield Entry(f"{theirs}.mlp.{part}_proj.weight", (f"{ours}.mlp.{part}.weight",))
     yield Entry("model.norm.weight", ("norm.weight",))
-    yield Entry("lm_head.weight", ("score.weight",))
+    yield Entry("lm_head.weight", ("score.weight",), tied=config.tied)
 
 
 def _eps(config: DecoderConfig) -> float:
@@ -245,28 +181,66 @@ def _their(known: Mapping[str, str], ours: str) -> str:
     return next((theirs for theirs, value in known.items() if value == ours), ours)
 
 
-_GPT2 = Layout(
-    read_config=_read_gpt2,
-    write_config=_write_gpt2,
-    entries=_gpt2_entries,
-    prefix="transformer.",
-    score="lm_head.weight",
-    ignored=r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",
-)
-_LLAMA = Layout(
-    read_config=_read_llama,
-    write_config=_write_llama,
-    entries=_llama_entries,
-    prefix="model.",
-    score="lm_head.weight",
-    ignored=r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
-)
-_MISTRAL = Layout(
-    read_config=_read_llama,
-    write_config=_write_mistral,
-    entries=_llama_entries,
-    prefix="model.",
-    score="lm_head.weight",
-    ignored=_LLAMA.ignored,
-)
-LAYOUTS: dict[str, Layout] = {"gpt2": _GPT2, "llama": _LLAMA, "mistral": _MISTRAL}
+def _checked(
+    read: Callable[[Fields], DecoderConfig], write: Callable[[DecoderConfig], dict[str, Any]]
+) -> Callable[[Decoder], dict[str, Any]]:
+    """Write a configuration and read it back: what did not survive, the layout has no words for."""
+
+    def fields_of(model: Decoder) -> dict[str, Any]:
+        fields = write(model.config)
+        ours, theirs = _resolved(model.config), _resolved(read(Fields(fields, "written")))
+        wrong = [f"{n}={ours[n]!r} (it would be read as {theirs[n]!r})" for n in ours if ours[n] != theirs[n]]
+        if wrong:
+            raise ValueError(f"there are no words for {', '.join(wrong)}")
+        return fields
+
+    return fields_of
+
+
+def _resolved(config: DecoderConfig) -> dict[str, Any]:
+    """The fields of a configuration with every None replaced by what it stands for."""
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    block = config.block
+    fields |= {"n_kv_head": block.attention.kv_heads, "head_width": block.attention.width, "d_hidden": block.d_hidden}
+    if config.norm_eps is None:
+        fields["norm_eps"] = 1e-6 if config.norm == "rms" else 1e-5
+    if config.positions != "rope":
+        fields["rope_base"] = None
+    return {name: value for name, value in fields.items() if name not in _UNSAID}
+
+
+def _maker(read: Callable[[Fields], DecoderConfig]) -> Callable[[Fields], Callable[[], Decoder]]:
+    def make(fields: Fields) -> Callable[[], Decoder]:
+        config = read(fields)
+        return lambda: Decoder(config)
+
+    return make
+
+
+_ANGLES = r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
+DECODER_LAYOUTS: dict[str, Layout] = {
+    "gpt2": Layout(
+        model_type="gpt2",
+        make=_maker(_read_gpt2),
+        write=_checked(_read_gpt2, _write_gpt2),
+        entries=_gpt2_entries,
+        prefix="transformer.",
+        ignored=r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",
+    ),
+    "llama": Layout(
+        model_type="llama",
+        make=_maker(_read_llama),
+        write=_checked(_read_llama, _write_llama),
+        entries=_llama_entries,
+        prefix="model.",
+        ignored=_ANGLES,
+    ),
+    "mistral": Layout(
+        model_type="mistral",
+        make=_maker(_read_llama),
+        write=_checked(_read_llama, _write_mistral),
+        entries=_llama_entries,
+        prefix="model.",
+        ignored=_ANGLES,
+    ),
+}
