@@ -22,6 +22,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/dice.py                random draws that are the same on every machine
     text/stories.py             the course's own stories, in English and Chinese, sentence by sentence
     text/public_texts.py        texts of others: fetched once, checked by size and SHA-256, never half-written
+    text/held_out.py            splits of translation pairs: known words in combinations that were never seen
     text/corpus.py              load_corpus: one door to every text, split by the hash of each document
     text/normalise.py           one spelling for one text: NFC, visible characters, spaces, quotes
     text/markup.py              from a page to its text: tags, scripts, comments, entities
