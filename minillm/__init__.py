@@ -75,6 +75,16 @@ layer 2  neural        networks that predict the next token
     neural/recurrent.py         RecurrentLM: a state carried from token to token
     neural/gradient_flow.py     how much of the gradient survives the way back
 
+layer 2  attention     who looks at whom
+    attention/masks.py          which query may look at which key: causal, padding, window, prefix
+    attention/dot_product.py    attend: scaled dot-product attention, written out and as one kernel
+    attention/positions.py      where a token stands: sinusoidal, learned, RoPE, ALiBi
+    attention/cache.py          KVCache: a token that was read need not be read again
+    attention/multihead.py      MultiHeadAttention: many heads, fewer for the keys if you like
+
+layer 3  transformer   stacks of attention and MLP
+    transformer/block.py        the residual block: LayerNorm, RMSNorm, GELU, SwiGLU, pre- and post-norm
+
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
     training/optim.py           AdamW, and the schedules of the learning rate
