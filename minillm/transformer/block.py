@@ -57,7 +57,8 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x_btd: Tensor) -> Tensor:
-        return F.rms_norm(x_btd, self.weight.shape, self.weight, self.eps)
+        # in the format of x, which under autocast may not be that of the weight
+        return F.rms_norm(x_btd, self.weight.shape, self.weight.to(x_btd.dtype), self.eps)
 
     def plain(self, x: Tensor) -> Tensor:
         """The same, written out."""
