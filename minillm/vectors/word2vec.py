@@ -25,7 +25,7 @@ from torch import Tensor
 
 from minillm.vectors.blocks import ROWS, SHARING, Blocks, cbow_moves, reaches, skip_gram_moves
 from minillm.vectors.negative_sampling import keep_probability, learning_rate_at, noise_distribution
-from minillm.vectors.vocabulary import NumberedText, number_words
+from minillm.vectors.vocabulary import NumberedText, check_seed, check_whole_numbers, number_words
 from minillm.vectors.word_vectors import WordVectors
 
 Architecture = Literal["skip-gram", "cbow"]
@@ -73,13 +73,9 @@ class Word2Vec(WordVectors):
         noise_power: float = 0.75,
     ) -> None:
         super().__init__()
-        whole = {"dimensions": dimensions, "window": window, "negatives": negatives, "min_count": min_count}
-        for name, value in (whole | {"epochs": epochs}).items():
-            if not isinstance(value, int) or value < 1:
-                usual = {"dimensions": 100, "min_count": 2}.get(name, 5)
-                raise ValueError(f"{name}={value!r} must be a whole number from 1; {usual} is usual")
-        if not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise ValueError(f"seed={seed!r} must be a whole number from 0; 0 works")
+        whole = {"dimensions": (dimensions, 100), "window": (window, 5), "negatives": (negatives, 5)}
+        check_whole_numbers(whole | {"min_count": (min_count, 2), "epochs": (epochs, 5)})
+        check_seed(seed)
         if architecture not in get_args(Architecture):
             raise ValueError(f"architecture={architecture!r} is not known; use 'skip-gram' or 'cbow'")
         if not 0 < last_learning_rate <= learning_rate < math.inf:
