@@ -106,7 +106,7 @@ def test_through_time_accepts(answer):
         (lambda x, w, u: tuple(part / len(x) for part in through_time(x, w, u)), "do not take the mean"),
         (lambda x, w, u: through_time(x, w, u)[0], "return two numbers"),
         (
-            lambda x, w, u: tuple(sum(part) for part in zip(*(through_time(x[: t + 1], w, u) for t in range(len(x))))),
+            lambda x, w, u: np.sum([through_time(x[: t + 1], w, u) for t in range(len(x))], axis=0),
             "only the last state counts",
         ),
         (lambda x, w, u: None, "is there a `return`?"),
