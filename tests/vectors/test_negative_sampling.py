@@ -117,7 +117,7 @@ def test_blocks_hold_every_pair_within_reach_and_no_other(sharing):
     close = {(i, i + 1) for i in range(len(id_n) - 1) if sentence_n[i] == sentence_n[i + 1]}  # any reach sees these
     assert close | {(j, i) for i, j in close} <= seen
     assert len(seen) == int(cut.pairs_bt.sum()) == int(near.sum())
-    steps = list(cut.steps(2 * sharing))
+    steps = list(cut.steps(sharing))
     assert [len(step.noise) * sharing for step in steps] == [len(step) for step in steps]
     assert_close(torch.cat([step.noise for step in steps]), cut.noise)
 
