@@ -22,6 +22,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/dice.py                random draws that are the same on every machine
     text/stories.py             the course's own stories, in English and Chinese, sentence by sentence
     text/public_texts.py        texts of others: fetched once, checked by size and SHA-256, never half-written
+    text/held_out.py            splits of translation pairs: known words in combinations that were never seen
     text/corpus.py              load_corpus: one door to every text, split by the hash of each document
     text/normalise.py           one spelling for one text: NFC, visible characters, spaces, quotes
     text/markup.py              from a page to its text: tags, scripts, comments, entities
@@ -82,8 +83,9 @@ layer 2  neural        networks that predict the next token
     neural/seq2seq.py           Seq2Seq: one network reads, another writes, with or without looking back
 
 layer 2  attention     who looks at whom
-    attention/masks.py          which query may look at which key: causal, padding, window, prefix
     attention/dot_product.py    attend: scaled dot-product attention, written out and as one kernel
+    attention/tiled.py          attend_tiled: a softmax that is mended as more keys are seen
+    attention/masks.py          which query may look at which key: causal, padding, window, prefix
     attention/positions.py      where a token stands: sinusoidal, learned, RoPE, ALiBi
     attention/cache.py          KVCache: a token that was read need not be read again
     attention/multihead.py      MultiHeadAttention: many heads, fewer for the keys if you like
@@ -95,6 +97,7 @@ layer 3  transformer   stacks of attention and MLP
     transformer/encoder.py      Encoder and MaskedLM: BERT, and ALBERT by configuration
     transformer/encoder_tasks.py TextClassifier and Tagger: labels for texts and for tokens
     transformer/objectives.py   holes to be filled by others: T5's spans, BART's infilling, GLM's blanks
+    transformer/encoder_decoder.py EncoderDecoder: the machine of 2017, which translates
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
