@@ -12,9 +12,9 @@ holes is seen from both sides, as in BERT; what is written sees that text and wh
 Paper:   Raffel et al. 2020, "T5", §3.1.4 and §3.3.4, arXiv:1910.10683; Lewis et al. 2020, "BART", §2.2,
          arXiv:1910.13461; Du et al. 2022, "GLM", §2.1, arXiv:2103.10360.
 Names:   `sentinels` are T5's <X>, <Y>, …; `position_bt` and `segment_bt` are GLM's two positions.
-Differs: the number of tokens that are taken out is exact (the share, rounded, at least 1). T5's released
-         code lets every text end in a hole; here a hole may lie anywhere. BART's and GLM's holes lie anywhere too, and
-         two may touch; of BART's other noises only the order of sentences is here.
+Differs: the number of tokens that are taken out is exact (the share, rounded, at least 1). With T5's released code
+         every text ends in a hole; here a hole may lie anywhere. So may BART's and GLM's, and two of them may touch; of
+         BART's other noises only the order of sentences is here.
 Next:    minillm/transformer/decoder.py
 """
 
@@ -40,8 +40,8 @@ def corrupt_spans(
 ) -> tuple[Ids, Ids]:
     """T5's source and target: each hole is a sentinel in both, and one more sentinel closes the target.
 
-    Holes do not touch, and all ways of cutting are equally likely. ValueError when the text is
-    shorter than 2 tokens, holds a sentinel, or would have more holes than sentinels.
+    Holes do not touch, and all ways of cutting are equally likely. ValueError when the text is shorter than 2 tokens,
+    holds a sentinel, or would have as many holes as there are sentinels.
 
     >>> source, target = corrupt_spans([5, 6, 7, 8, 9], [20, 21], torch.Generator().manual_seed(0), share=0.4)
     >>> sorted(source + target)
