@@ -86,6 +86,17 @@ def test_the_optimum_is_flat(classes):
     assert_allclose(error.sum(axis=0), 0, atol=1e-7)  # the biases are not drawn to zero: shares come out right
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_far_outliers_are_no_trouble(seed):
+    """Heavy tails: on some of these sets whole Newton steps run away. The shares come out right on all."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_t(0.5, (40, 2))
+    labels = (np.tanh(x) @ rng.normal(size=(2, 3)) + rng.gumbel(size=(40, 3))).argmax(axis=1).tolist()
+    model = LogisticRegression(l2=1e-6).fit(x, labels)
+    shares = np.exp(model.log_probabilities(x)).mean(axis=0)
+    assert_allclose(shares, [labels.count(each) / 40 for each in model.classes], atol=1e-5)
+
+
 def test_separated_classes_are_no_trouble_and_more_decay_means_less_weight():
     x = np.array([[-3.0, 1], [-2, 0], [2, 1], [3, 0]])
     norms = [np.abs(LogisticRegression(l2=l2).fit(x, [0, 0, 1, 1]).weight).sum() for l2 in (1e-6, 1e-3, 1.0, 1e6)]
