@@ -83,7 +83,8 @@ class TokenShards:
         if not (path := self.folder / INDEX).is_file():
             raise ValueError(f"{path} is not there: no shards, or the writing of them was cut short; use write_shards")
         index = read_json(path)
-        dtype, listed = index.get("dtype"), index.get("shards")
+        dtype: Any = index.get("dtype")
+        listed: Any = index.get("shards")
         sound = index.get("format") == FORMAT and dtype in ("uint16", "uint32") and isinstance(listed, list) and listed
         if not sound or not all(_is_entry(entry) for entry in listed) or type(index.get("vocabulary")) is not int:
             raise ValueError(f"{path} is not an index of shards (format {FORMAT!r}); write the shards again")

@@ -176,9 +176,9 @@ class MaskedLM(nn.Module):
         self.next_sentence = nn.Linear(config.d_model, 2)
         reset(self, config.seed)
 
-    def score(self, x: Tensor) -> Tensor:
-        """Logits over the vocabulary for vectors of the encoder: (…, d) to (…, v)."""
-        y = self.transform_norm(ACTIVATIONS[self.config.activation](self.transform(x)))
+    def score(self, x_btd: Tensor) -> Tensor:
+        """Logits (b, t, v) over the vocabulary for vectors (b, t, d) of the encoder."""
+        y = self.transform_norm(ACTIVATIONS[self.config.activation](self.transform(x_btd)))
         return F.linear(y, self.encoder.token.weight, self.token_bias)
 
     def logits(
@@ -193,7 +193,7 @@ class MaskedLM(nn.Module):
         asked_bt = batch.target_bt != IGNORE
         if not bool(asked_bt.any()):
             raise ValueError("the batch hides no token, so nothing is asked; see minillm.transformer.masking.mask")
-        nats = F.cross_entropy(self.score(x_btd[asked_bt]), batch.target_bt[asked_bt])
+        nats = F.cross_entropy(self.score(x_btd[asked_bt][None])[0], batch.target_bt[asked_bt])
         if batch.label_b is None:
             return nats
         return nats + F.cross_entropy(self.next_sentence(self.encoder.pool(x_btd)), batch.label_b)
@@ -213,8 +213,8 @@ class MaskedLM(nn.Module):
     def guesses(self, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
         """The likeliest tokens (n,) at the places that are asked for, and the tokens (n,) that were there."""
         asked_bt = batch.target_bt != IGNORE
-        guess_n, truth_n = self.score(self.read(batch)[asked_bt]).argmax(dim=-1), batch.target_bt[asked_bt]
-        return guess_n, truth_n
+        asked = self.read(batch)[asked_bt][None]
+        return self.score(asked)[0].argmax(dim=-1), batch.target_bt[asked_bt]
 
     @property
     def n_parameters(self) -> int:

@@ -23,6 +23,7 @@ from torch import Tensor
 from minillm.neural.pairs import POOL, padded, shuffled
 
 IGNORE = -100  # a label that asks for nothing; torch's cross-entropy skips it
+Pair = tuple[Sequence[int], Sequence[int]]  # two texts, lists of ids
 NAMES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # BERT's own, to give to a tokenizer as special_tokens
 
 
@@ -72,7 +73,7 @@ class TextBatch:
     @classmethod
     def of(
         cls,
-        texts: Sequence[Sequence[int] | tuple[Sequence[int], Sequence[int]]],
+        texts: Sequence[Sequence[int] | Pair],
         special: SpecialTokens,
         labels: Sequence[int] | Sequence[Sequence[int]] | None = None,
     ) -> "TextBatch":
@@ -80,7 +81,7 @@ class TextBatch:
 
         `labels` are a class for each text, or a list with a tag for each token of it.
         """
-        pairs = [text if isinstance(text, tuple) else (text, ()) for text in texts]
+        pairs = [_pair(text) for text in texts]
         _check(pairs, labels)
         rows = [[special.cls, *a, special.sep, *([*b, special.sep] if len(b) else ())] for a, b in pairs]
         segments = [[0] * (len(a) + 2) + [1] * (len(b) + 1 if len(b) else 0) for a, b in pairs]
@@ -148,7 +149,7 @@ def texts_in_order(
 
 def next_sentence_pairs(
     documents: Sequence[Sequence[Sequence[int]]], generator: torch.Generator
-) -> tuple[list[tuple[Sequence[int], Sequence[int]]], list[int]]:
+) -> tuple[list[Pair], list[int]]:
     """Pairs of sentences and their labels: 0 where the second follows the first (BERT's IsNext), 1 where it does not.
 
     `documents` are lists of sentences, these lists of ids. Each sentence but a document's last is the first of one
@@ -166,7 +167,7 @@ def next_sentence_pairs(
     places = [(i, j) for i, document in enumerate(usable) for j in range(len(document) - 1)]
     stranger = set(shuffled(len(places), generator)[: (len(places) + 1) // 2])
     draws = torch.rand(len(places), 2, generator=generator, dtype=torch.float64).tolist()
-    pairs: list[tuple[Sequence[int], Sequence[int]]] = []
+    pairs: list[Pair] = []
     for number, ((i, j), (which, where)) in enumerate(zip(places, draws, strict=True)):
         k, m = i, j + 1
         if number in stranger:
@@ -175,6 +176,10 @@ def next_sentence_pairs(
             m = 1 + int(where * (len(usable[k]) - 1))
         pairs.append((usable[i][j], usable[k][m]))
     return pairs, [int(number in stranger) for number in range(len(places))]
+
+
+def _pair(text: Any) -> Pair:
+    return text if isinstance(text, tuple) else (text, ())
 
 
 def _length(text: Any) -> int:
@@ -194,7 +199,7 @@ def _check_sizes(texts: Sequence[Any], b: int) -> None:
         raise ValueError("texts=[] holds nothing to read; give at least one list of token ids")
 
 
-def _check(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], labels: Any) -> None:
+def _check(pairs: Sequence[Pair], labels: Any) -> None:
     if not pairs:
         raise ValueError("texts=[] is no batch; give at least one list of token ids")
     for place, (first, _) in enumerate(pairs):

@@ -22,7 +22,7 @@ Next:    minillm/transformer/encoder.py
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -82,8 +82,8 @@ class MaskedBatch:
 
     def to(self, device: torch.device | str) -> "MaskedBatch":
         """The same batch on another device."""
-        moved = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return MaskedBatch(**{name: None if each is None else each.to(device) for name, each in moved.items()})
+        fields = (name for name in self.__dataclass_fields__ if getattr(self, name) is not None)
+        return replace(self, **{name: getattr(self, name).to(device) for name in fields})
 
 
 def mask(batch: TextBatch, masking: Masking, generator: torch.Generator, unit_bt: Tensor | None = None) -> MaskedBatch:

@@ -5,15 +5,16 @@
     BART      a _ d e _ g       →   a b c d e f g                write it all again
     GLM       a _ d e _ g  | <s> f | <s> b c    asked: f <e>, b c <e>        fill each hole, holes in any order
 
-T5's and BART's are pairs for an encoder–decoder. GLM is one stack of blocks with two kinds of sight: the text with holes
-is seen from both sides, as in BERT, and what is written sees that text and what was written before, as in GPT. So an
-`Encoder` with the mask `prefix` does both, and two positions say where a hole is and which token of its filling this is.
+T5's and BART's are pairs for an encoder–decoder. GLM is one stack of blocks with two kinds of sight: the text with
+holes is seen from both sides, as in BERT; what is written sees that text and what was written before, as in GPT. So an
+`Encoder` with the mask `prefix` does both. Two positions say where a hole is, and which token of its filling this is.
 
 Paper:   Raffel et al. 2020, "T5", §3.1.4 and §3.3.4, arXiv:1910.10683; Lewis et al. 2020, "BART", §2.2,
          arXiv:1910.13461; Du et al. 2022, "GLM", §2.1, arXiv:2103.10360.
 Names:   `sentinels` are T5's <X>, <Y>, …; `position_bt` and `segment_bt` are GLM's two positions.
-Differs: the number of tokens that are taken out is exact (the share, rounded, at least 1). BART's and GLM's holes lie
-         anywhere with equal chances, two may touch; BART's other noises are not here, but for the order of sentences.
+Differs: the number of tokens that are taken out is exact (the share, rounded, at least 1). With T5's released code
+         every text ends in a hole; here a hole may lie anywhere. So may BART's and GLM's, and two of them may touch; of
+         BART's other noises only the order of sentences is here.
 Next:    minillm/transformer/decoder.py
 """
 
@@ -39,8 +40,8 @@ def corrupt_spans(
 ) -> tuple[Ids, Ids]:
     """T5's source and target: each hole is a sentinel in both, and one more sentinel closes the target.
 
-    Holes do not touch, and none begins the text; all ways of cutting are equally likely. ValueError when the text is
-    shorter than 2 tokens, holds a sentinel, or would have more holes than sentinels.
+    Holes do not touch, and all ways of cutting are equally likely. ValueError when the text is shorter than 2 tokens,
+    holds a sentinel, or would have as many holes as there are sentinels.
 
     >>> source, target = corrupt_spans([5, 6, 7, 8, 9], [20, 21], torch.Generator().manual_seed(0), share=0.4)
     >>> sorted(source + target)
@@ -48,17 +49,19 @@ def corrupt_spans(
     """
     _check(tokens, share, mean_length, least=2)
     hidden = min(_count(len(tokens), share), len(tokens) - 1)
-    spans = min(max(1, math.floor(hidden / mean_length + 0.5)), hidden, len(tokens) - hidden)
+    spans = min(max(1, math.floor(hidden / mean_length + 0.5)), hidden, len(tokens) - hidden + 1)
     if spans + 1 > len(sentinels) or set(sentinels) & set(tokens):
         raise ValueError(
             f"{len(sentinels)} sentinels for {spans} holes and the end, none of them in the text: {spans + 1} other ids"
         )
-    kept_parts, hidden_parts = _parts(len(tokens) - hidden, spans, generator), _parts(hidden, spans, generator)
+    kept_parts = _parts(len(tokens) - hidden + 2, spans + 1, generator)
+    kept_parts[0] -= 1  # before the first hole and behind the last there may be nothing
     source, target, place = [], [], 0
-    for sentinel, kept, length in zip(sentinels, kept_parts, hidden_parts, strict=False):
+    for sentinel, kept, length in zip(sentinels, kept_parts, _parts(hidden, spans, generator), strict=False):
         source += [*tokens[place : place + kept], sentinel]
         target += [sentinel, *tokens[place + kept : place + kept + length]]
         place += kept + length
+    source += tokens[place:]
     return source, [*target, sentinels[spans]]
 
 
@@ -145,8 +148,8 @@ def glm_batch(
 ) -> MaskedBatch:
     """GLM's blanks, for `MaskedLM.loss`: the text with holes, then what was in them, hole by hole in random order.
 
-    `position_bt` is where a token stands in the text with holes; a filling stands where its hole is. `segment_bt` counts
-    the tokens of a filling from 1, and is 0 in the text: the encoder needs `segments=longest + 2`.
+    `position_bt` is where a token stands in the text with holes; a filling stands where its hole is. `segment_bt`
+    counts the tokens of a filling from 1, and is 0 in the text: the encoder needs `segments=longest + 2`.
 
     >>> batch = glm_batch([[5, 6, 7, 8]], mask=3, start=1, end=2, generator=torch.Generator().manual_seed(0), share=0.5)
     >>> batch.tokens_bt.tolist(), batch.prefix_length_b.tolist()

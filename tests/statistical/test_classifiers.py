@@ -69,6 +69,7 @@ def test_regression_is_scikit_learns(classes, l2):
     free = slice(1, None) if classes == 2 else slice(None)
     assert_allclose(ours.weight.T[free], theirs.coef_, atol=1e-5)
     assert_allclose(np.exp(ours.log_probabilities(fresh)), theirs.predict_proba(fresh), atol=1e-6)
+    assert classes == 2 or abs(ours.bias.sum()) < 1e-9 * max(1, np.abs(ours.bias).max())  # the freedom is removed
     assert ours.predict(fresh) == theirs.predict(fresh).tolist()
 
 
@@ -83,6 +84,17 @@ def test_the_optimum_is_flat(classes):
     error = np.exp(model.log_probabilities(x)) - one_hot
     assert_allclose((x.T @ error)[:, free] + 1e-3 * model.weight[:, free], 0, atol=1e-5)
     assert_allclose(error.sum(axis=0), 0, atol=1e-7)  # the biases are not drawn to zero: shares come out right
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_far_outliers_are_no_trouble(seed):
+    """Heavy tails: on some of these sets whole Newton steps run away. The shares come out right on all."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_t(0.5, (40, 2))
+    labels = (np.tanh(x) @ rng.normal(size=(2, 3)) + rng.gumbel(size=(40, 3))).argmax(axis=1).tolist()
+    model = LogisticRegression(l2=1e-6).fit(x, labels)
+    shares = np.exp(model.log_probabilities(x)).mean(axis=0)
+    assert_allclose(shares, [labels.count(each) / 40 for each in model.classes], atol=1e-5)
 
 
 def test_separated_classes_are_no_trouble_and_more_decay_means_less_weight():
