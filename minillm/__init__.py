@@ -93,19 +93,19 @@ layer 2  attention     who looks at whom
 
 layer 3  transformer   stacks of attention and MLP
     transformer/block.py        the residual block: LayerNorm, RMSNorm, GELU, SwiGLU, pre- and post-norm
-    transformer/decoder.py      Decoder: GPT-2 or Llama by configuration
-    transformer/costs.py        parameters, operations and cache of a decoder, from its configuration
+    transformer/encoder_decoder.py EncoderDecoder: the machine of 2017, which translates
     transformer/encoder_batches.py texts in frames of special tokens, side by side; pairs that follow each other or not
     transformer/masking.py      what is hidden and what stands there instead: tokens, words, spans
     transformer/encoder.py      Encoder and MaskedLM: BERT, and ALBERT by configuration
     transformer/encoder_tasks.py TextClassifier and Tagger: labels for texts and for tokens
     transformer/objectives.py   holes to be filled by others: T5's spans, BART's infilling, GLM's blanks
+    transformer/decoder.py      Decoder: GPT-2 or Llama by configuration
+    transformer/costs.py        parameters, operations and cache of a decoder, from its configuration
     transformer/layout.py       Layout: which tensor of a published checkpoint is which of ours
     transformer/layouts_decoder.py GPT-2, Llama and Mistral as published
     transformer/layouts_bert.py BERT as published: trunk, pretraining, classes, tags
     transformer/hub.py          a named model of the hub, fetched once, data alone
     transformer/pretrained.py   load_pretrained, save_pretrained: published weights in and out
-    transformer/encoder_decoder.py EncoderDecoder: the machine of 2017, which translates
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
