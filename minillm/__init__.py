@@ -73,6 +73,11 @@ layer 2  neural        networks that predict the next token
     neural/cells.py             RNN, LSTM and GRU written out
     neural/recurrent.py         RecurrentLM: a state carried from token to token
     neural/gradient_flow.py     how much of the gradient survives the way back
+    neural/pairs.py             PairBatch: sources and targets, padded, with their lengths
+    neural/pair_model.py        PairModel: what all encoder-decoders share: loss, translation
+    neural/beam_search.py       beam_search: the few best sequences of any model that goes step by step
+    neural/additive_attention.py AdditiveAttention: which place of the source fits what comes next
+    neural/seq2seq.py           Seq2Seq: one network reads, another writes, with or without looking back
 
 layer 2  attention     who looks at whom
     attention/dot_product.py    attend: scaled dot-product attention, written out and as one kernel
