@@ -10,7 +10,7 @@ Next:    minillm/course/grading.py
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -220,7 +220,13 @@ def rope(answer: Callable[[list[float], int, float], list[float]]) -> None:
 
 
 def _multi_head(
-    x: np.ndarray, maps: list[np.ndarray], n_head: int, *, cut: bool = True, merge: bool = True, root: bool = True
+    x: np.ndarray,
+    maps: Sequence[np.ndarray] | np.ndarray,
+    n_head: int,
+    *,
+    cut: bool = True,
+    merge: bool = True,
+    root: bool = True,
 ) -> np.ndarray:
     """Multi-head self-attention; the flags put the bugs of the exercise back in."""
     t, d = x.shape
@@ -261,12 +267,12 @@ _HEAD_SLIPS: tuple[Slip, ...] = (
 )
 
 
-def multi_head(answer: Callable[[np.ndarray, list[np.ndarray], int], np.ndarray]) -> None:
-    """`multi_head(x, maps, n_head)`: x (t, d), four maps (d, d) for query, key, value and output; gives (t, d)."""
+def multi_head(answer: Callable[[np.ndarray, np.ndarray, int], np.ndarray]) -> None:
+    """`multi_head(x, maps, n_head)`: x (t, d), maps (4, d, d) for query, key, value and output; gives (t, d)."""
     chance = np.random.default_rng()
     for t, k, n_head in ((4, 3, 1), (3, 2, 2), (5, 2, 3), (2, 4, 3)):
         d = n_head * k
-        x, maps = chance.standard_normal((t, d)), [chance.standard_normal((d, d)) * d**-0.5 for _ in range(4)]
+        x, maps = chance.standard_normal((t, d)), chance.standard_normal((4, d, d)) * d**-0.5
         case = (x, maps, n_head)
         got = call(answer, *case)
         cause = _named(
@@ -277,7 +283,7 @@ def multi_head(answer: Callable[[np.ndarray, list[np.ndarray], int], np.ndarray]
         order = chance.permutation(t)
         moved = call(answer, x[order], maps, n_head)
         expect_close(moved, np.asarray(got)[order], what=f"{what}, shuffled", hint="words of one head got mixed")
-    expect_inputs_kept(answer, chance.standard_normal((3, 4)), [np.eye(4)] * 4, 2)
+    expect_inputs_kept(answer, chance.standard_normal((3, 4)), chance.standard_normal((4, 4, 4)), 2)
 
 
 def pairs_that_look(may_look: Mask) -> int:
