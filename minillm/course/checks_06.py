@@ -23,6 +23,10 @@ Mask = list[list[bool]]
 Slip = tuple[Callable[..., Any], str]
 
 
+def _return(got: object, what: str) -> str:
+    return "is there a `return`?" if got is None else f"return {what}"
+
+
 def _named(got: Any, slips: Iterable[Slip], arguments: tuple[Any, ...], otherwise: str) -> str:
     """The cause of a wrong answer: the first slip that gives these very numbers."""
     if got is None:
@@ -135,9 +139,7 @@ def window(answer: Callable[[int, int, int], Mask]) -> None:
     for t, s, width in ((3, 3, 1), (4, 4, 2), (2, 5, 2), (3, 7, 4), (1, 6, 3), (5, 6, 9)):
         got: Any = call(answer, t, s, width)
         what = f"window({t}, {s}, {width})"
-        expect_type(
-            got, list, what, "is there a `return`?" if got is None else "return a list of lists of True / False"
-        )
+        expect_type(got, list, what, _return(got, "a list of lists of True / False"))
         expect(len(got) == t, f"{what} has {len(got)} rows, wanted {t}", "one row for each of the t queries")
         for row in got:
             size = len(row) if isinstance(row, list | tuple) else None
@@ -311,9 +313,7 @@ def short_cuts(answer: Callable[[int], Mask]) -> None:
     for n in (1, 2, 5, 16, 37, WORDS):
         got: Any = call(answer, n)
         what = f"short_cuts({n})"
-        expect_type(
-            got, list, what, "is there a `return`?" if got is None else "return a list of n rows of True / False"
-        )
+        expect_type(got, list, what, _return(got, "a list of n rows of True / False"))
         sizes = {len(row) if isinstance(row, list | tuple) else -1 for row in got}
         expect(
             len(got) == n and sizes == {n},
