@@ -84,7 +84,6 @@ def test_attention_accepts(answer, capsys):
         (lambda *a: attention(*a, shift=False), "raised OverflowError"),
         (attention_in_place, "changed its argument"),
         (lambda *a: None, "is there a `return`?"),
-        (lambda *a: [row[:-1] for row in attention(*a)], "has shape"),
     ],
 )
 def test_attention_refuses(answer, says):
@@ -292,15 +291,6 @@ def one_hub_in_each_half(n):
     return look
 
 
-def changed(n, **pairs):
-    look = one_hub_in_each_half(n)
-    for place, value in pairs.items():
-        t, s = (int(part) for part in place[1:].split("_"))
-        if t < n:
-            look[t][s] = value
-    return look
-
-
 @pytest.mark.parametrize(
     "answer", [blocks, one_hub_in_each_half, lambda n: [tuple(map(int, row)) for row in blocks(n)]]
 )
@@ -330,7 +320,6 @@ def test_who_is_unheard_agrees_with_a_walk_over_all_middles():
         (lambda n: [[s == t for s in range(n)] for t in range(n)], "somebody must stand between"),
         (lambda n: [[s < t for s in range(n)] for t in range(n)], "does not look at itself"),
         (lambda n: [[True] * n for _ in range(n)], "which comes later"),
-        (lambda n: changed(n, p36_20=False, p36_18=False, p36_36=False), "does not look at itself"),
         (lambda n: blocks(WORDS), "rows of"),
         (lambda n: [row[: t + 1] for t, row in enumerate(blocks(n))], "entries"),
         (lambda n: np.array(blocks(n)), "return a list"),
