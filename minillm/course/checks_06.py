@@ -98,11 +98,12 @@ def attention(answer: Callable[[Rows, Rows, Rows, Mask], Rows]) -> None:
     compare(
         ([[1.0, 1.0]], key, value, [[False, True]]),
         "a query that may look at the second key only",
-        "all its weight goes there",
+        "a forbidden key gets no weight: its score counts as -inf, not as 0",
     )
     got = call(answer, [[1.0, 0.0]], key, value, [[False, False]])
     cause = "0/0: a row that may look nowhere needs a case of its own"
-    expect_close(got, [[0.0] * 3], what="a query that may look nowhere", hint=_named(got, (), (), cause))
+    mean = ((lambda: np.mean(value, axis=0, keepdims=True), "equally low scores give the mean: this row needs zeros"),)
+    expect_close(got, [[0.0] * 3], what="a query that may look nowhere", hint=_named(got, mean, (), cause))
     huge = ([[800.0, 0.0]], [[9.0, 0.0], [-9.0, 0.0]], value, every)
     compare(huge, "scores in the thousands", "take the largest score of the row away before exp, or it overflows")
     for _ in range(6):
@@ -179,6 +180,7 @@ _ROPE_SLIPS: tuple[Slip, ...] = (
     (_slip(_rope, sign=-1.0), "turned the wrong way round: the first of a pair becomes a cos - b sin"),
     (_slip(_rope, power=1.0), "the exponent is -2i/k: with -i/k the pairs slow down only half as much"),
     (_slip(_rope, power=-2.0), "the exponent is -2i/k, with a minus: later pairs turn more slowly"),
+    (_slip(_rope, power=4.0), "the exponent is -2i/k, where k is the whole width, not the half"),
     (_slip(_rope, degrees=True), "the angle is in radians"),
     (_slip(_rope, added=True), "sine and cosine are added; RoPE *turns* the pair"),
     (_slip(_rope, one=True), "all pairs turn at the same speed: pair i turns by position · base^(-2i/k)"),
