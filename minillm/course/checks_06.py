@@ -214,7 +214,7 @@ def rope(answer: Callable[[list[float], int, float], list[float]]) -> None:
     )
     turned(x, 1, 10000.0)
     turned([1.0, 0.0], 3, 10000.0)
-    for k, base in ((6, 10000.0), (8, 100.0)):
+    for k, base in ((6, 10000.0), (8, 500.0)):
         q, key = chance.standard_normal(k).tolist(), chance.standard_normal(k).tolist()
         at, offset = int(chance.integers(1, 20)), int(chance.integers(1, 9))
         near = np.dot(turned(q, at + offset, base), turned(key, at, base))
