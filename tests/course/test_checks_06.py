@@ -305,6 +305,11 @@ def test_the_scores_that_the_card_speaks_of():
     assert pairs_that_look(one_hub_in_each_half(WORDS)) < 400 < pairs_that_look(blocks(WORDS)) <= GOAL
 
 
+def test_two_layers_carry_two_steps():
+    assert unheard([[s in (t, t - 1) for s in range(3)] for t in range(3)]) is None
+    assert unheard([[s in (t, t - 1) for s in range(5)] for t in range(5)]) == (3, 0)
+
+
 def test_who_is_unheard_agrees_with_a_walk_over_all_middles():
     chance = np.random.default_rng(0)
     for _ in range(50):
@@ -322,6 +327,7 @@ def test_who_is_unheard_agrees_with_a_walk_over_all_middles():
         (lambda n: [[s == t for s in range(n)] for t in range(n)], "somebody must stand between"),
         (lambda n: [[s < t for s in range(n)] for t in range(n)], "does not look at itself"),
         (lambda n: [[True] * n for _ in range(n)], "which comes later"),
+        (lambda n: [[s <= t + 1 for s in range(n)] for t in range(n)], "word 0 looks at word 1, which comes later"),
         (lambda n: blocks(WORDS), "rows of"),
         (lambda n: [row[: t + 1] for t, row in enumerate(blocks(n))], "entries"),
         (lambda n: np.array(blocks(n)), "return a list"),
