@@ -85,6 +85,8 @@ layer 3  transformer   stacks of attention and MLP
     transformer/block.py        the residual block: LayerNorm, RMSNorm, GELU, SwiGLU, pre- and post-norm
     transformer/decoder.py      Decoder: GPT-2 or Llama by configuration
     transformer/costs.py        parameters, operations and cache of a decoder, from its configuration
+    transformer/generate.py     generate and stream: cached, batched, with every way to stop
+    transformer/packed.py       the same decoder, its matrices laid out for one token at a time
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
