@@ -22,6 +22,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/dice.py                random draws that are the same on every machine
     text/stories.py             the course's own stories, in English and Chinese, sentence by sentence
     text/public_texts.py        texts of others: fetched once, checked by size and SHA-256, never half-written
+    text/held_out.py            splits of translation pairs: known words in combinations that were never seen
     text/corpus.py              load_corpus: one door to every text, split by the hash of each document
     text/normalise.py           one spelling for one text: NFC, visible characters, spaces, quotes
     text/markup.py              from a page to its text: tags, scripts, comments, entities
@@ -73,6 +74,11 @@ layer 2  neural        networks that predict the next token
     neural/cells.py             RNN, LSTM and GRU written out
     neural/recurrent.py         RecurrentLM: a state carried from token to token
     neural/gradient_flow.py     how much of the gradient survives the way back
+    neural/pairs.py             PairBatch: sources and targets, padded, with their lengths
+    neural/pair_model.py        PairModel: what all encoder-decoders share: loss, translation
+    neural/beam_search.py       beam_search: the few best sequences of any model that goes step by step
+    neural/additive_attention.py AdditiveAttention: which place of the source fits what comes next
+    neural/seq2seq.py           Seq2Seq: one network reads, another writes, with or without looking back
 
 layer 2  attention     who looks at whom
     attention/dot_product.py    attend: scaled dot-product attention, written out and as one kernel
@@ -89,6 +95,7 @@ layer 3  transformer   stacks of attention and MLP
     transformer/generate.py     generate and stream: cached, batched, with every way to stop
     transformer/packed.py       the same decoder, its matrices laid out for one token at a time
     transformer/speculative.py  a small model guesses, the large one checks: faster, same distribution
+    transformer/encoder_decoder.py EncoderDecoder: the machine of 2017, which translates
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model

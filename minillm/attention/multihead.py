@@ -7,7 +7,8 @@ Self-attention has y = x; cross-attention reads keys and values from another seq
 Paper:   Vaswani et al. 2017, §3.2.2, arXiv:1706.03762; n_kv_head=1: Shazeer 2019, arXiv:1911.02150; between:
          Ainslie et al. 2023, arXiv:2305.13245; norms of queries and keys: Henry et al. 2020, arXiv:2010.04245.
 Names:   `query`, `key`, `value`, `out` hold W^Q, W^K, W^V, W^O; head i owns rows i·k to (i+1)·k - 1 of the first three.
-Differs: biases by default, as in GPT-2 and torch; heads may be fewer for keys and values than for queries.
+Differs: biases by default, as in GPT-2 and torch. The norm of queries and keys is an RMSNorm with learned weights, as
+         in Qwen3, where Henry et al. divide by the length and learn one scale.
 Next:    minillm/transformer/block.py
 """
 
