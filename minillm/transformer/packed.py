@@ -98,8 +98,12 @@ class PackedAttention(MultiHeadAttention):
         q_bhtk, key, value = all_heads.split((h, g, g), dim=1)
         q_bhtk = q_bhtk if self.query_norm is None else self.query_norm(q_bhtk)
         key = key if self.key_norm is None else self.key_norm(key)
-        if rope is not None and positions is not None:
-            q_bhtk, key = rope.rotate(q_bhtk, positions), rope.rotate(key, positions)
+        if rope is not None:
+            if isinstance(rope, RoPE):
+                raise ValueError(
+                    "rope is a RoPE; packed layers take the rotation that is made once: rope.at(positions)"
+                )
+            q_bhtk, key = rope.rotate(q_bhtk), rope.rotate(key)
         key, value = (key, value) if cache is None else cache.append(key, value)
         mixed_bhtk = (attend_fused if fused else attend)(q_bhtk, key, value, may_look, bias, self.config.scale, causal)
         return self.out(mixed_bhtk.transpose(1, 2).flatten(2))
