@@ -71,8 +71,8 @@ def speculate(
         while (left := capacity - len(done.tokens)) > 0:
             count = min(guesses, left - 1)  # the large model adds one itself
             drafted, q_nv = _guess(draft, caches[1], done.tokens, count, weigh, generator)
-            logits_nv = _read(model, caches[0], done.tokens + drafted, count + 1)
-            kept, token = verify(weigh(logits_nv), q_nv, drafted, generator)
+            logits_tv = _read(model, caches[0], done.tokens + drafted, count + 1)
+            kept, token = verify(weigh(logits_tv), q_nv, drafted, generator)
             new = [*drafted[:kept], token]
             done.rounds, done.guessed, done.accepted = done.rounds + 1, done.guessed + count, done.accepted + kept
             for place, one in enumerate(new):
@@ -85,17 +85,17 @@ def speculate(
     return done
 
 
-def verify(p_nv: Tensor, q_nv: Tensor, drafted: Sequence[int], generator: torch.Generator | None) -> tuple[int, int]:
+def verify(p_tv: Tensor, q_nv: Tensor, drafted: Sequence[int], generator: torch.Generator | None) -> tuple[int, int]:
     """How many drafted tokens to keep, and the token that follows them.
 
-    `p_nv` is the large model's distribution before each drafted token and after the last: one row more than there are
+    `p_tv` is the large model's distribution before each drafted token and after the last: one row more than there are
     tokens. `q_nv` holds the draft's, in its first rows.
     """
     u = torch.rand(len(drafted), dtype=torch.float64, generator=generator).tolist()
     for place, token in enumerate(drafted):
-        if u[place] >= acceptance(p_nv[place], q_nv[place], token):
-            return place, _draw(residual(p_nv[place], q_nv[place]), generator)
-    return len(drafted), _draw(p_nv[len(drafted)], generator)
+        if u[place] >= acceptance(p_tv[place], q_nv[place], token):
+            return place, _draw(residual(p_tv[place], q_nv[place]), generator)
+    return len(drafted), _draw(p_tv[len(drafted)], generator)
 
 
 def acceptance(p_v: Tensor, q_v: Tensor, token: int) -> float:
