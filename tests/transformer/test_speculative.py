@@ -74,7 +74,7 @@ def test_the_distribution_is_exactly_the_large_models(guesses, how):
 def test_verify_does_what_was_enumerated():
     """The same round, drawn often: how many tokens are kept, and which one follows."""
     p, q = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]]).double(), torch.tensor([[0.5, 0.2, 0.3]]).double()
-    n, generator, counts = 3000, seeded(), {}
+    n, generator, counts = 1500, seeded(), {}
     for _ in range(n):
         outcome = verify(p, q, [0], generator)
         counts[outcome] = counts.get(outcome, 0) + 1
@@ -87,18 +87,18 @@ def test_verify_does_what_was_enumerated():
 
 @pytest.mark.no_promises
 def test_whole_texts_come_as_often_as_they_should():
-    model, draft = pair_of()
-    n, generator, counts = 800, seeded(1), {}
+    model, draft = pair_of(replace(TINY, vocabulary=2))
+    n, generator, counts = 400, seeded(1), {}
     for _ in range(n):
-        added = tuple(speculate(model, draft, [1, 2], 3, generator=generator, guesses=2).tokens[2:])
+        added = tuple(speculate(model, draft, [1, 0], 3, generator=generator, guesses=2).tokens[2:])
         counts[added] = counts.get(added, 0) + 1
     chi_square = 0.0
-    for wanted in itertools.product(range(3), repeat=3):
+    for wanted in itertools.product(range(2), repeat=3):
         share = 1.0
         for place, token in enumerate(wanted):
-            share *= float(ahead(model, [1, 2, *wanted[:place]])[token])
+            share *= float(ahead(model, [1, 0, *wanted[:place]])[token])
         chi_square += (counts.get(wanted, 0) - n * share) ** 2 / (n * share)
-    assert chi_square < 64  # 26 degrees of freedom: above it once in 20 000 seeds
+    assert chi_square < 30  # 7 degrees of freedom: above it once in 10 000 seeds
 
 
 @pytest.mark.parametrize("kind", KINDS)
