@@ -92,7 +92,7 @@ def test_guesses_come_from_the_distribution_that_is_told():
     draft, n, generator, counts = lively(TINY), 500, seeded(), torch.zeros(3)
     for _ in range(n):
         drafted, q = speculative._guess(
-            draft, draft.new_cache(), [1], 1, lambda x: next_distribution(x, 0.3), generator
+            draft, draft.new_cache(), [1], 1, lambda x: next_distribution(x, 1.0), generator
         )
         counts[drafted[0]] += 1
     expected = n * q[0]
