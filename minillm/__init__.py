@@ -22,6 +22,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/dice.py                random draws that are the same on every machine
     text/stories.py             the course's own stories, in English and Chinese, sentence by sentence
     text/public_texts.py        texts of others: fetched once, checked by size and SHA-256, never half-written
+    text/held_out.py            splits of translation pairs: known words in combinations that were never seen
     text/corpus.py              load_corpus: one door to every text, split by the hash of each document
     text/normalise.py           one spelling for one text: NFC, visible characters, spaces, quotes
     text/markup.py              from a page to its text: tags, scripts, comments, entities
@@ -73,6 +74,19 @@ layer 2  neural        networks that predict the next token
     neural/cells.py             RNN, LSTM and GRU written out
     neural/recurrent.py         RecurrentLM: a state carried from token to token
     neural/gradient_flow.py     how much of the gradient survives the way back
+    neural/pairs.py             PairBatch: sources and targets, padded, with their lengths
+    neural/pair_model.py        PairModel: what all encoder-decoders share: loss, translation
+    neural/beam_search.py       beam_search: the few best sequences of any model that goes step by step
+
+layer 2  attention     who looks at whom
+    attention/masks.py          which query may look at which key: causal, padding, window, prefix
+    attention/dot_product.py    attend: scaled dot-product attention, written out and as one kernel
+    attention/positions.py      where a token stands: sinusoidal, learned, RoPE, ALiBi
+    attention/cache.py          KVCache: a token that was read need not be read again
+    attention/multihead.py      MultiHeadAttention: many heads, fewer for the keys if you like
+
+layer 3  transformer   stacks of attention and MLP
+    transformer/block.py        the residual block: LayerNorm, RMSNorm, GELU, SwiGLU, pre- and post-norm
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
