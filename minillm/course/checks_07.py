@@ -27,7 +27,7 @@ from minillm.course.dictionary import RULES_START, bleu_of_characters, measure_w
 from minillm.text.tokenizer import WordTokenizer
 from minillm.text.village import Village
 
-GOAL = 70.0  # BLEU of the rules
+GOAL = 80.0  # BLEU of the rules
 EPS = 1e-5  # of the norm
 Matrix = list[list[float]]
 KINDS = {  # a word that marks each kind of sentence
@@ -117,15 +117,12 @@ def smoothed_loss(answer: Callable[[Matrix, list[int], int, float], float]) -> N
     }
     expect_close(got, math.log(4), what=what, hint=_likely(got, causes, "four equal scores cost log 4"))
     logits = [[2.0, 0.0, -1.0], [0.5, 1.5, 0.0]]
-    expect_close(
-        call(answer, logits, [1, 2], 0, 0.0),
-        _smoothed(logits, [1, 2], 0, 0.0),
-        what="two tokens, epsilon=0",
-        hint="without smoothing this is the mean of -log softmax(logits)[target]",
-    )
+    got = call(answer, logits, [1, 2], 0, 0.0)
+    causes = {_smoothed(logits, [1, 2], 0, 1.0): "epsilon is the part that is *spread*; the target keeps 1 - epsilon"}
+    cause = _likely(got, causes, "without smoothing this is the mean of -log softmax(logits)[target]")
+    expect_close(got, _smoothed(logits, [1, 2], 0, 0.0), what="two tokens, epsilon=0", hint=cause)
     got = call(answer, logits, [1, 2], 0, 0.3)
     causes = {
-        _smoothed(logits, [1, 2], 0, 0.7): "epsilon is the part that is *spread*; the target keeps 1 - epsilon",
         _others(logits, [1, 2], 0.3): "the smoothed part is spread over *all* words, the target among them",
         _smoothed(logits, [1, 2], 0, 0.0): "epsilon changes nothing: the part ε goes to the mean of -log p",
     }
@@ -211,7 +208,7 @@ def pre_norm(answer: Callable[[list[float], list[tuple[Matrix, Matrix]]], list[f
     cause = "without a layer only the last norm is left" if _same(got, [1.0, 3.0]) else "norm: mean 0, variance 1"
     expect_close(got, _norm(np.array([1.0, 3.0])), what="pre_norm([1.0, 3.0], [])", hint=cause)
     chance = np.random.default_rng()
-    for n in (1, 2, 3):
+    for n in (2, 1, 3):  # with one layer some slips look alike
         d, f = int(chance.integers(3, 6)), int(chance.integers(6, 9))
         x: Any = chance.normal(1.0, 3.0, size=d).tolist()
         layers: Any = [(chance.normal(size=(f, d)).tolist(), chance.normal(size=(d, f)).tolist()) for _ in range(n)]
@@ -298,7 +295,7 @@ def _translated(answer: Callable[..., Any], english: str) -> str:
 
 
 def rules(answer: Callable[[list[str], dict[str, str], dict[str, str]], str]) -> None:
-    """`rules(words, dictionary, measures)`: Chinese by rules; BLEU on 200 sentences of the village must reach 70."""
+    """`rules(words, dictionary, measures)`: Chinese by rules; BLEU on 200 sentences of the village must reach 80."""
     pairs = Village(seed=0).translations(200, start=RULES_START)
     got = [_translated(answer, english) for english, _ in pairs]
     if (score := bleu_of_characters(got, [chinese for _, chinese in pairs])) >= GOAL:
