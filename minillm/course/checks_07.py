@@ -143,12 +143,11 @@ def smoothed_loss(answer: Callable[[Matrix, list[int], int, float], float]) -> N
     large = [[1000.0, 990.0, 0.0]]
     expect_close(call(answer, large, [1], 0, 0.0), 10.0, what="scores near 1000", hint=cause, tolerance=1e-4)
     chance = np.random.default_rng()
-    for _ in range(6):
-        n, v = int(chance.integers(2, 6)), int(chance.integers(3, 8))
-        padding, epsilon = int(chance.integers(0, v)), float(chance.uniform(0.0, 0.5))
+    for turn in range(6):
+        n, v = int(chance.integers(3, 7)), int(chance.integers(3, 8))
+        padding, epsilon = int(chance.integers(0, v)) if turn else v - 1, float(chance.uniform(0.0, 0.5))
         rows = chance.normal(size=(n, v)).tolist()
-        targets = [int(chance.integers(0, v)) for _ in range(n)]
-        targets[0] = (padding + 1) % v
+        targets = [1 if padding != 1 else 2, padding, 0, *(int(y) for y in chance.integers(0, v, size=n - 3))]
         cause = f"here the padding is {padding}: it is the third argument"
         what = f"random scores, targets={targets}, padding={padding}, epsilon={epsilon:.2f}"
         expect_close(
