@@ -77,6 +77,8 @@ layer 2  neural        networks that predict the next token
     neural/pairs.py             PairBatch: sources and targets, padded, with their lengths
     neural/pair_model.py        PairModel: what all encoder-decoders share: loss, translation
     neural/beam_search.py       beam_search: the few best sequences of any model that goes step by step
+    neural/additive_attention.py AdditiveAttention: which place of the source fits what comes next
+    neural/seq2seq.py           Seq2Seq: one network reads, another writes, with or without looking back
 
 layer 2  attention     who looks at whom
     attention/masks.py          which query may look at which key: causal, padding, window, prefix

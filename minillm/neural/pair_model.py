@@ -1,6 +1,6 @@
 """A model of pairs writes a target token by token while it looks at a source: the same for every network that does.
 
-    log P(y | x) = Σᵢ log softmax(logits(x, y₁ … yᵢ₋₁))[yᵢ]          loss = its negative mean over all yᵢ, end among them
+    log P(y | x) = Σᵢ log softmax(logits(x, y₁ … yᵢ₋₁))[yᵢ]        loss = its negative mean over all yᵢ, end among them
 
 In training the true y₁ … yᵢ₋₁ are read, whatever the model would have written itself (teacher forcing), so all places
 of a target can be scored at once. In translation there is no target: `beam_search` puts one together step by step.

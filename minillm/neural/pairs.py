@@ -47,13 +47,13 @@ class PairBatch:
         ):
             if rows.ndim != 2 or length.shape != rows.shape[:1] or len(rows) != len(self.source_bs) or not len(rows):
                 raise ValueError(
-                    f"{name} has rows of shape {tuple(rows.shape)} and lengths of shape {tuple(length.shape)}; the rule "
-                    f"is (b, …) and (b,) with one b ≥ 1 for source and target, such as (3, 7) and (3,)"
+                    f"{name} has rows of shape {tuple(rows.shape)} and lengths of shape {tuple(length.shape)}; the "
+                    f"rule is (b, …) and (b,) with one b ≥ 1 for source and target, such as (3, 7) and (3,)"
                 )
             shortest, longest = (int(extreme) for extreme in length.aminmax())
             if shortest < least or longest > rows.shape[1]:
                 raise ValueError(
-                    f"{name}_length_b={length.tolist()} must lie in {least} … {rows.shape[1]}, the columns that there are"
+                    f"{name}_length_b={length.tolist()} must lie in {least} … {rows.shape[1]}, the number of columns"
                 )
 
     @classmethod
