@@ -221,7 +221,7 @@ def pre_norm(answer: Callable[[list[float], list[tuple[Matrix, Matrix]]], list[f
 
 def _same(got: Any, wanted: Any) -> bool:
     try:
-        return bool(np.allclose(np.asarray(got, float), wanted, atol=1e-6))
+        return bool(np.allclose(np.asarray(got, float), wanted, atol=1e-3))
     except (TypeError, ValueError):
         return False
 
