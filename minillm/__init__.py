@@ -89,6 +89,7 @@ layer 2  attention     who looks at whom
 
 layer 3  transformer   stacks of attention and MLP
     transformer/block.py        the residual block: LayerNorm, RMSNorm, GELU, SwiGLU, pre- and post-norm
+    transformer/encoder_decoder.py EncoderDecoder: the machine of 2017, which translates
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
