@@ -81,8 +81,9 @@ layer 2  neural        networks that predict the next token
     neural/seq2seq.py           Seq2Seq: one network reads, another writes, with or without looking back
 
 layer 2  attention     who looks at whom
-    attention/masks.py          which query may look at which key: causal, padding, window, prefix
     attention/dot_product.py    attend: scaled dot-product attention, written out and as one kernel
+    attention/tiled.py          attend_tiled: a softmax that is mended as more keys are seen
+    attention/masks.py          which query may look at which key: causal, padding, window, prefix
     attention/positions.py      where a token stands: sinusoidal, learned, RoPE, ALiBi
     attention/cache.py          KVCache: a token that was read need not be read again
     attention/multihead.py      MultiHeadAttention: many heads, fewer for the keys if you like

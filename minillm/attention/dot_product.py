@@ -1,4 +1,4 @@
-"""Scaled dot-product attention: every token asks, every token that it may look at answers.
+"""Scaled dot-product attention: every token asks, and every token that it may look at answers.
 
     attention(Q, K, V) = softmax(Q Kᵀ / √k + bias) V
 
@@ -6,10 +6,10 @@
 
 Paper:   Vaswani et al. 2017, "Attention Is All You Need", §3.2.1, arXiv:1706.03762. Fewer key heads than query heads:
          Shazeer 2019, arXiv:1911.02150 (one), Ainslie et al. 2023, arXiv:2305.13245 (groups).
-Names:   our k is their d_k; our t and s are the query and key positions; `may_look` is the mask.
+Names:   our k is their d_k; t and s are the query and key positions; g, at most h, is the number of key heads.
 Differs: the mask is boolean and means "may look"; the paper adds -inf instead. A query that may look nowhere gets
-         zeros: 0/0 is NaN in the paper's formula.
-Next:    minillm/attention/masks.py
+         zeros: the paper's formula has 0/0 for it.
+Next:    minillm/attention/tiled.py
 """
 
 import math
@@ -19,7 +19,7 @@ from einops import einsum, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from minillm.attention.masks import both, causal_mask, check_mask
+from minillm.attention import masks
 
 
 def attend(
@@ -34,9 +34,11 @@ def attend(
 ) -> Tensor:
     """Mix the values by how well each query matches each key: (b, h, t, k).
 
-    `may_look_ts` is boolean, (t, s) or anything that broadcasts to (b, h, t, s), such as (b, 1, t, s); True = may look.
-    `causal` forbids the future besides, the last query standing at the last key. `bias` (broadcasts too) is added to
-    the scores. Keys and values may have fewer heads than the queries, if their number divides: each is then shared.
+    `may_look_ts` is boolean, (t, s) or anything that broadcasts to (b, h, t, s), such as (b, 1, t, s): True = may look.
+    `causal` forbids the future besides, the last query standing at the last key. `bias`, finite and of a shape that
+    broadcasts, is added to the scores, which are multiplied by `scale` (1/√k) before. Keys and values may have g
+    heads where the queries have h, if g divides h: each is shared by h/g neighbours. `dropout` is the share of the
+    weights that is dropped. Raises ValueError for shapes that do not fit.
 
     >>> k_bhsk, v_bhsk = torch.randn(1, 1, 2, 2), torch.tensor([[[[0.0, 4.0], [2.0, 0.0]]]])
     >>> attend(torch.zeros(1, 1, 1, 2), k_bhsk, v_bhsk)  # a query of zeros prefers no key: the mean of the values
@@ -59,6 +61,8 @@ def attention_weights(
 ) -> Tensor:
     """How each query spends its one unit of attention on the keys: (b, h, t, s), rows that sum to 1 (or to 0).
 
+    The arguments are those of `attend`.
+
     >>> one = torch.ones(1, 1, 3, 2)
     >>> attention_weights(one, one, causal=True)[0, 0]
     tensor([[1.0000, 0.0000, 0.0000],
@@ -72,7 +76,7 @@ def attention_weights(
         score_bhts = score_bhts + bias
     if may_look is None:
         return score_bhts.softmax(dim=-1)  # over the keys: each query spends exactly one unit
-    # The lowest finite number, not -inf: a row with nothing but -inf is NaN, and so is its gradient.
+    # The lowest finite number, not -inf: a row of nothing but -inf would be NaN, and its gradient too.
     score_bhts = score_bhts.masked_fill(~may_look, torch.finfo(score_bhts.dtype).min)
     return score_bhts.softmax(dim=-1).masked_fill(~may_look, 0.0)
 
@@ -87,16 +91,34 @@ def attend_fused(
     causal: bool = False,
     dropout: float = 0.0,
 ) -> Tensor:
-    """The twin of `attend` as one kernel: same arguments, same numbers, no (t, s) weights in memory."""
+    """The twin of `attend` as one kernel: same arguments, same numbers, and no (t, s) weights in memory.
+
+    >>> q_bhtk, k_bhsk = torch.randn(2, 3, 4, 5), torch.randn(2, 1, 6, 5)
+    >>> torch.allclose(attend_fused(q_bhtk, k_bhsk, k_bhsk), attend(q_bhtk, k_bhsk, k_bhsk), atol=1e-6)
+    True
+    """
     may_look, scale = may_look_ts, scale_of(q_bhtk, scale)
     del may_look_ts  # it may have more axes than its name promises
     (t, s), shared = (q_bhtk.shape[2], k_bgsk.shape[2]), q_bhtk.shape[1] != k_bgsk.shape[1]
-    by_flag = causal and may_look is None and bias is None and t == s > 1  # a flag is cheaper than a mask
+    by_flag = causal and may_look is None and bias is None and t == s > 1  # a kernel that knows skips the future
     may_look = allowed(q_bhtk, k_bgsk, may_look, bias, causal and not by_flag)
     mask = may_look if bias is None else bias if may_look is None else bias.masked_fill(~may_look, -math.inf)
+    if shared and t == 1:
+        return _one_query(q_bhtk, k_bgsk, v_bgsk, mask, scale, dropout)
     return F.scaled_dot_product_attention(
         q_bhtk, k_bgsk, v_bgsk, mask, dropout, is_causal=by_flag, scale=scale, enable_gqa=shared
     )
+
+
+def _one_query(
+    q_bhtk: Tensor, k_bgsk: Tensor, v_bgsk: Tensor, mask: Tensor | None, scale: float, dropout: float
+) -> Tensor:
+    """With t = 1 the queries that share a key take the place of time: each key is read once, not h/g times."""
+    (b, h, _, k), g = q_bhtk.shape, k_bgsk.shape[1]
+    if mask is not None and mask.ndim > 2 and mask.shape[-3] == h:  # a mask of its own for each head
+        mask = mask.reshape(*mask.shape[:-3], g, h // g, mask.shape[-1])
+    mixed = F.scaled_dot_product_attention(q_bhtk.reshape(b, g, h // g, k), k_bgsk, v_bgsk, mask, dropout, scale=scale)
+    return mixed.reshape(b, h, 1, k)
 
 
 def allowed(q_bhtk: Tensor, key: Tensor, may_look: Tensor | None, bias: Tensor | None, causal: bool) -> Tensor | None:
@@ -104,19 +126,30 @@ def allowed(q_bhtk: Tensor, key: Tensor, may_look: Tensor | None, bias: Tensor |
     (b, h, t, k), (b_key, g, s, k_key) = q_bhtk.shape, key.shape
     if b != b_key or k != k_key or h % g:
         raise ValueError(
-            f"queries of shape {tuple(q_bhtk.shape)} and keys of shape {tuple(key.shape)}: batch and head width must "
-            f"be equal and the key heads divide the query heads, so keys of shape {(b, h, s, k)} fit"
+            f"queries of shape {(b, h, t, k)} and keys of shape {(b_key, g, s, k_key)}: batch and head width must be "
+            f"equal and the number of key heads divide that of the queries; keys of shape {(b, h, s, k)} fit"
         )
     if may_look is not None:
-        check_mask(may_look, (b, h, t, s))
-    return both(may_look, causal_mask(t, s, device=q_bhtk.device)) if causal and t > 1 else may_look
+        masks.check_mask(may_look, (b, h, t, s))
+    if bias is not None:
+        masks.check_broadcast("bias", bias, (b, h, t, s))
+    return masks.both(may_look, masks.causal(t, s, q_bhtk.device)) if causal and t > 1 else may_look
 
 
 def scale_of(q_bhtk: Tensor, scale: float | None) -> float:
-    """What scores are multiplied by: 1/√k unless it was chosen, which keeps their variance at 1."""
+    """What the scores are multiplied by: 1/√k, which keeps their variance at 1, unless another was chosen.
+
+    >>> scale_of(torch.zeros(1, 1, 1, 16), None)
+    0.25
+    """
     return q_bhtk.shape[-1] ** -0.5 if scale is None else scale
 
 
 def share_heads(x: Tensor, heads: int) -> Tensor:
-    """Keys or values (b, g, s, k) repeated for `heads` query heads, each for h/g neighbours: (b, h, s, k)."""
-    return x if x.shape[1] == heads else repeat(x, "b g s k -> b (g n) s k", n=max(1, heads // x.shape[1]))
+    """Keys or values (b, g, s, k) repeated for `heads` query heads, each for its neighbours: (b, h, s, k).
+
+    >>> share_heads(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1), heads=4).flatten()
+    tensor([1., 1., 2., 2.])
+    """
+    g = x.shape[1]
+    return x if heads == g or heads % g else repeat(x, "b g s k -> b (g share) s k", share=heads // g)

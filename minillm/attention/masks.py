@@ -29,9 +29,6 @@ def causal(t: int, s: int | None = None, device: torch.device | str | None = Non
     return _behind(t, s, device) >= 0
 
 
-causal_mask = causal  # for functions that have an argument named `causal`
-
-
 def padding(length_b: Tensor | Sequence[int], s: int, left: bool = False) -> Tensor:
     """Row b has `length_b[b]` tokens, the rest of the s is filling that nobody may look at: (b, 1, 1, s).
 
@@ -94,14 +91,24 @@ def both(*masks: Tensor | None) -> Tensor | None:
 
 def check_mask(may_look: Tensor, shape: tuple[int, int, int, int]) -> None:
     """Raise ValueError unless the mask is boolean and broadcasts to `shape`, which is (b, h, t, s)."""
-    own = may_look.shape
     if may_look.dtype != torch.bool:
         raise ValueError(
             f"may_look has dtype={may_look.dtype}; the rule is torch.bool, True = may look: may_look.bool()"
         )
+    check_broadcast("may_look", may_look, shape)
+
+
+def check_broadcast(name: str, value: Tensor, shape: tuple[int, int, int, int]) -> None:
+    """Raise ValueError unless `value`, called `name`, broadcasts to `shape`, which is (b, h, t, s).
+
+    >>> check_broadcast("bias", torch.zeros(3, 4), (1, 2, 3, 5))
+    Traceback (most recent call last):
+    ValueError: bias has shape (3, 4), which does not broadcast to (b, h, t, s) = (1, 2, 3, 5); (t, s) = (3, 5) or ...
+    """
+    own = value.shape
     if len(own) > 4 or any(n not in (1, wanted) for n, wanted in zip(own[::-1], shape[::-1], strict=False)):
         raise ValueError(
-            f"may_look has shape {tuple(own)}, which does not broadcast to (b, h, t, s) = {shape}; "
+            f"{name} has shape {tuple(own)}, which does not broadcast to (b, h, t, s) = {shape}; "
             f"(t, s) = {shape[2:]} or (b, 1, t, s) = {(shape[0], 1, *shape[2:])} works"
         )
 

@@ -5,8 +5,9 @@
     RoPE         (x_i, x_{i+k/2}) turned by the angle t · base^(-2i/k)                       on queries and keys
     ALiBi        score - slope_h · |t - s|                                                  on the scores
 
-Paper:   Vaswani et al. 2017, §3.5, arXiv:1706.03762; Su et al. 2021, "RoFormer", §3.2–3.4, arXiv:2104.09864; Press
-         et al. 2022, "Train Short, Test Long", §3, arXiv:2108.12409; Llama 3: Grattafiori et al. 2024, arXiv:2407.21783.
+Paper:   Vaswani et al. 2017, §3.5, arXiv:1706.03762; Su et al. 2021, "RoFormer", §3.2–3.4, arXiv:2104.09864;
+         Press et al. 2022, "Train Short, Test Long", §3, arXiv:2108.12409; Llama 3: Grattafiori et al. 2024,
+         arXiv:2407.21783.
 Names:   `width` is the head width k; `frequency` is RoFormer's θ_i; `positions` are int64, (t,) or (b, t).
 Differs: RoFormer turns neighbours (2i, 2i+1); we turn halves (i, i + k/2), as GPT-NeoX and Llama do: the same up to
          the order of the columns of the weights.
@@ -53,16 +54,16 @@ class Rotation:
 
     __slots__ = ("cos", "half", "sin")
 
-    def __init__(self, angle: Tensor) -> None:
+    def __init__(self, angle: Tensor, dtype: torch.dtype = torch.float32) -> None:
         angle = angle if angle.ndim == 2 else angle[:, None]  # (t, k/2), or (b, 1, t, k/2): the same for all heads
-        cos, sin, self.half = angle.cos(), angle.sin(), angle.shape[-1]
+        cos, sin, self.half = angle.cos().to(dtype), angle.sin().to(dtype), angle.shape[-1]
         self.cos, self.sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
-    def rotate(self, x_bhtk: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Turn queries or keys (b, h, t, k); `positions` were given when this was made."""
-        if self.cos.dtype != x_bhtk.dtype:
-            self.cos, self.sin = self.cos.to(x_bhtk.dtype), self.sin.to(x_bhtk.dtype)
-        return torch.addcmul(x_bhtk * self.cos, x_bhtk.roll(self.half, dims=-1), self.sin)
+    def rotate(self, x_bhtk: Tensor) -> Tensor:
+        """Turn queries or keys (b, h, t, k) that stand at the positions of this rotation."""
+        # Halves (u, v) become (u cos - v sin, v cos + u sin): rolled by half, x is (v, u).
+        swapped_bhtk = x_bhtk.roll(self.half, dims=-1)
+        return torch.addcmul(x_bhtk * self.cos.to(x_bhtk.dtype), swapped_bhtk, self.sin.to(x_bhtk.dtype))
 
 
 class RoPE(nn.Module):
@@ -82,10 +83,10 @@ class RoPE(nn.Module):
         frequency = base ** -(torch.arange(0, width, 2, dtype=torch.float32) / width)
         self.register_buffer("frequency", frequency if scaling is None else scaling.slowed(frequency), persistent=False)
 
-    def at(self, positions: Tensor) -> Rotation:
+    def at(self, positions: Tensor, dtype: torch.dtype = torch.float32) -> Rotation:
         """The rotation for `positions`, int64 (t,) or (b, t): made once, used by all layers."""
         check_positions(positions)
-        return Rotation(positions[..., None] * self.frequency.float())
+        return Rotation(positions[..., None] * self.frequency.float(), dtype)
 
     def rotate(self, x_bhtk: Tensor, positions: Tensor) -> Tensor:
         """Turn queries or keys (b, h, t, k) that stand at `positions`, (t,) or (b, t)."""

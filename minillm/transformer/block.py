@@ -3,8 +3,8 @@
     pre-norm     x + attention(norm(x)),   x + MLP(norm(x))
     post-norm    norm(x + attention(x)),   norm(x + MLP(x))
 
-Paper:   Vaswani et al. 2017, §3.1 and §3.3, arXiv:1706.03762; pre-norm: Xiong et al. 2020, arXiv:2002.04745; LayerNorm: Ba
-         et al. 2016, arXiv:1607.06450; RMSNorm: Zhang and Sennrich 2019, arXiv:1910.07467; GELU: Hendrycks and Gimpel
+Paper:   Vaswani et al. 2017, §3.1 and §3.3, arXiv:1706.03762; pre-norm: Xiong et al. 2020, arXiv:2002.04745; LayerNorm:
+         Ba et al. 2016, arXiv:1607.06450; RMSNorm: Zhang and Sennrich 2019, arXiv:1910.07467; GELU: Hendrycks and Gimpel
          2016, arXiv:1606.08415; SwiGLU: Shazeer 2020, arXiv:2002.05202; ReLU²: So et al. 2021, arXiv:2109.08668.
 Names:   `up` and `down` are the paper's W₁ and W₂; in SwiGLU `gate`, `up`, `down` are its W, V, W₂.
 Differs: dropout on what each part adds, as in the paper; none on the embeddings here (a model does that).
@@ -159,7 +159,6 @@ class Block(nn.Module):
         self.cross_norm = make_norm(config) if config.cross_attention else None
         self.mlp = make_mlp(config)
         self.mlp_norm = make_norm(config)
-        self.dropout = nn.Dropout(config.dropout)
 
     def forward(
         self,
@@ -189,9 +188,10 @@ class Block(nn.Module):
 
     def _add(self, x_btd: Tensor, part: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
         """One residual step: the stream, and what `part` makes of it."""
-        if self.config.norm_first:
-            return x_btd + self.dropout(part(norm(x_btd)))
-        return norm(x_btd + self.dropout(part(x_btd)))
+        change_btd = part(norm(x_btd) if self.config.norm_first else x_btd)
+        if self.config.dropout and self.training:
+            change_btd = F.dropout(change_btd, self.config.dropout)
+        return x_btd + change_btd if self.config.norm_first else norm(x_btd + change_btd)
 
 
 def make_norm(config: BlockConfig) -> LayerNorm | RMSNorm:
