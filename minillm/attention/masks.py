@@ -70,6 +70,8 @@ def prefix(t: int, s: int | None, prefix_length: int | Tensor, device: torch.dev
             [1, 1, 0],
             [1, 1, 1]], dtype=torch.int32)
     """
+    if int(torch.as_tensor(prefix_length).min()) < 0:
+        raise ValueError(f"prefix_length={prefix_length!r} must be at least 0, which is the causal mask; 3 works")
     mask = causal(t, s, device)
     place = torch.arange(mask.shape[1], device=mask.device)
     if isinstance(prefix_length, Tensor):

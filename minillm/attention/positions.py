@@ -6,8 +6,8 @@
     ALiBi        score - slope_h · |t - s|                                                  on the scores
 
 Paper:   Vaswani et al. 2017, §3.5, arXiv:1706.03762; Su et al. 2021, "RoFormer", §3.2–3.4, arXiv:2104.09864;
-         Press et al. 2022, "Train Short, Test Long", §3, arXiv:2108.12409; Llama 3: Grattafiori et al. 2024,
-         arXiv:2407.21783.
+         Press et al. 2022, "Train Short, Test Long", §3, arXiv:2108.12409; scaling: Llama 3.1, whose
+         code has the formula (the model: Grattafiori et al. 2024, arXiv:2407.21783).
 Names:   `width` is the head width k; `frequency` is RoFormer's θ_i; `positions` are int64, (t,) or (b, t).
 Differs: RoFormer turns neighbours (2i, 2i+1); we turn halves (i, i + k/2), as GPT-NeoX and Llama do: the same up to
          the order of the columns of the weights.
@@ -61,6 +61,12 @@ class Rotation:
 
     def rotate(self, x_bhtk: Tensor) -> Tensor:
         """Turn queries or keys (b, h, t, k) that stand at the positions of this rotation."""
+        b, _, t, k = x_bhtk.shape
+        if self.cos.shape[-2:] != (t, k) or (self.cos.ndim == 4 and self.cos.shape[0] not in (1, b)):
+            raise ValueError(
+                f"the rotation was made for shape {tuple(self.cos.squeeze().shape)} = (t, width) or (b, t, width) and "
+                f"does not fit b={b}, t={t}, width={k}: positions of shape ({t},) or ({b}, {t}) and RoPE({k}) work"
+            )
         # Halves (u, v) become (u cos - v sin, v cos + u sin): rolled by half, x is (v, u).
         swapped_bhtk = x_bhtk.roll(self.half, dims=-1)
         return torch.addcmul(x_bhtk * self.cos.to(x_bhtk.dtype), swapped_bhtk, self.sin.to(x_bhtk.dtype))
@@ -80,7 +86,7 @@ class RoPE(nn.Module):
             raise ValueError(
                 f"width={width} cannot be split into pairs to turn; width={max(2, width + width % 2)} works"
             )
-        frequency = base ** -(torch.arange(0, width, 2, dtype=torch.float32) / width)
+        frequency = 1 / base ** (torch.arange(0, width, 2, dtype=torch.float32) / width)
         self.register_buffer("frequency", frequency if scaling is None else scaling.slowed(frequency), persistent=False)
 
     def at(self, positions: Tensor, dtype: torch.dtype = torch.float32) -> Rotation:
@@ -141,6 +147,8 @@ def alibi_slopes(n_head: int) -> Tensor:
     >>> alibi_slopes(4)
     tensor([0.2500, 0.0625, 0.0156, 0.0039])
     """
+    if n_head < 1:
+        raise ValueError(f"n_head={n_head} must be at least 1 head; n_head=8 works")
     power = 2 ** int(math.log2(n_head))
     slope = [2 ** (-8 * (i + 1) / power) for i in range(power)]
     slope += [

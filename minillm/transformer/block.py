@@ -4,8 +4,8 @@
     post-norm    norm(x + attention(x)),   norm(x + MLP(x))
 
 Paper:   Vaswani et al. 2017, §3.1 and §3.3, arXiv:1706.03762; pre-norm: Xiong et al. 2020, arXiv:2002.04745; LayerNorm:
-         Ba et al. 2016, arXiv:1607.06450; RMSNorm: Zhang and Sennrich 2019, arXiv:1910.07467; GELU: Hendrycks and Gimpel
-         2016, arXiv:1606.08415; SwiGLU: Shazeer 2020, arXiv:2002.05202; ReLU²: So et al. 2021, arXiv:2109.08668.
+         Ba et al. 2016, arXiv:1607.06450; RMSNorm: Zhang and Sennrich 2019, arXiv:1910.07467; GELU: Hendrycks and
+         Gimpel 2016, arXiv:1606.08415; SwiGLU: Shazeer 2020, arXiv:2002.05202; ReLU²: So et al. 2021, arXiv:2109.08668.
 Names:   `up` and `down` are the paper's W₁ and W₂; in SwiGLU `gate`, `up`, `down` are its W, V, W₂.
 Differs: dropout on what each part adds, as in the paper; none on the embeddings here (a model does that).
 Next:    minillm/transformer/encoder_decoder.py
@@ -14,6 +14,7 @@ Next:    minillm/transformer/encoder_decoder.py
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -56,7 +57,8 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x_btd: Tensor) -> Tensor:
-        return F.rms_norm(x_btd, self.weight.shape, self.weight, self.eps)
+        # in the format of x, which under autocast may not be that of the weight
+        return F.rms_norm(x_btd, self.weight.shape, self.weight.to(x_btd.dtype), self.eps)
 
     def plain(self, x: Tensor) -> Tensor:
         """The same, written out."""
@@ -145,6 +147,9 @@ class BlockConfig:
 class Block(nn.Module):
     """Self-attention, cross-attention if asked for, MLP: (b, t, d) in, (b, t, d) out.
 
+    The arguments of a call are those of `MultiHeadAttention`; `source_may_look`, (b, 1, 1, s), say, and `source_cache`
+    are for the cross-attention to `source_bsd`, and the others for the self-attention.
+
     >>> block = Block(BlockConfig(attention=AttentionConfig(d_model=6, n_head=2), d_hidden=24))
     >>> block(torch.randn(2, 5, 6), causal=True).shape
     torch.Size([2, 5, 6])
@@ -174,17 +179,34 @@ class Block(nn.Module):
         fused: bool = True,
         causal: bool = False,
     ) -> Tensor:
-        def look(y_btd: Tensor) -> Tensor:
-            return self.attention(y_btd, None, may_look, bias, rope, positions, cache, fused, causal)
-
-        def look_at_source(y_btd: Tensor) -> Tensor:
-            assert self.cross_attention is not None
-            return self.cross_attention(y_btd, source_bsd, source_may_look, cache=source_cache, fused=fused)
-
+        if (source_bsd is None) != (self.cross_attention is None):
+            raise ValueError(self._source_rule(source_bsd))
+        look = partial(
+            self.attention,
+            may_look=may_look,
+            bias=bias,
+            rope=rope,
+            positions=positions,
+            cache=cache,
+            fused=fused,
+            causal=causal,
+        )
         x_btd = self._add(x_btd, look, self.attention_norm)
-        if self.cross_norm is not None:
-            x_btd = self._add(x_btd, look_at_source, self.cross_norm)
+        if self.cross_attention is not None and self.cross_norm is not None:
+            look_away = partial(
+                self.cross_attention, source_bsd=source_bsd, may_look=source_may_look, cache=source_cache, fused=fused
+            )
+            x_btd = self._add(x_btd, look_away, self.cross_norm)
         return self._add(x_btd, self.mlp, self.mlp_norm)
+
+    def _source_rule(self, source_bsd: Tensor | None) -> str:
+        if source_bsd is None:
+            d = self.config.attention.d_model
+            return f"source_bsd=None, but this block looks at a source: give one (b, s, {d})"
+        return (
+            f"source_bsd of shape {tuple(source_bsd.shape)} was given, but this block has no cross-attention: "
+            "BlockConfig(cross_attention=True) has it"
+        )
 
     def _add(self, x_btd: Tensor, part: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
         """One residual step: the stream, and what `part` makes of it."""
