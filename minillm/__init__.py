@@ -15,6 +15,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/village_kinds.py       the forms of its people and things that a template may name
     text/village_tags.py        the part of speech of every word of its stories
     text/village_dirt.py        its texts as the web would have them, with the truth of what was planted
+    text/gift_lists.py          lists of gifts in English and French: a translation with one right answer
     text/grammar.py             Grammar: one object that writes, reads and measures texts
     text/grammar_nodes.py       the parts of a compiled grammar
     text/grammar_templates.py   the notation in which the village's texts are written
@@ -117,6 +118,8 @@ layer 8  course        what turns the library into a course
     course/dictionary.py        a dictionary of the village, and translation word by word
     course/checks_07.py         checks of chapter 07: brevity, smoothing, a count, a stack with bugs, rules
     course/widgets_07.py        the widget of chapter 07: what each head reads while a sentence is translated
+    course/checks_06.py         checks of chapter 06: masks, distances, heads, short cuts
+    course/widgets_06.py        the widget of chapter 06: who looks at whom
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
