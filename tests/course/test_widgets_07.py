@@ -59,6 +59,18 @@ def test_the_picture_is_the_weights_of_that_layer_and_head(explorer, model, kind
     assert_close(torch.tensor(drawn["values"]), wanted)
     assert (len(drawn["row_names"]), len(drawn["column_names"])) == tuple(wanted.shape)
     assert drawn["title"] == f"Layer 2, head 4: {kind}"
+    asks = batch.source_bs[0] if kind == "source reads source" else batch.target_bt[0, 1:]  # a place is what it writes
+    assert drawn["row_names"] == [explorer.tokenizer.vocab[int(token)] for token in asks]
+
+
+def test_the_words_after_a_layer_are_that_layers_guess(explorer, model):
+    guesses = guesses_by_layer(model, explorer.batch(SENTENCES[0]))
+    said = []
+    for layer in (1, 2, 3):
+        explorer.layer.value = layer
+        said.append(explorer.sentence.split("it would write: ")[1])
+        assert said[-1] == WordTokenizer.join(explorer.tokenizer.vocab[int(token)] for token in guesses[layer][0])
+    assert len(set(said)) == 3, "else this test could not fail"
 
 
 def test_the_sentence_follows_the_controls(explorer):
