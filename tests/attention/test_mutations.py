@@ -128,7 +128,7 @@ BUGS = [
               " + self.positions(torch.arange(source_bs.shape[1]))")],
             MACHINE, {"norm_first": True, "fused": True}),
     Planted("positions added after the norm: RoPE the other way round: a norm with weights undoes the turn", HEADS,
-            [("x_bhtk = (x if norm is None else norm(x)).transpose(1, 2)", "x_bhtk = x.transpose(1, 2)"),
+            [("if norm is not None:", "if False:"),
              ("return x_bhtk if rotation is None else rotation.rotate(x_bhtk)",
               "x_bhtk = x_bhtk if rotation is None else rotation.rotate(x_bhtk)\n"
               "        return x_bhtk if norm is None else norm(x_bhtk)")],
