@@ -63,7 +63,7 @@ class RopeExplorer(Explorer):
 
     def draw(self) -> tuple[Figure, str]:
         """One hand and the mean of all, over the distance."""
-        width, base, trained = int(self.width.value), float(self.base.value), int(self.trained.value)
+        width, base, trained = int(str(self.width.value)), float(str(self.base.value)), int(self.trained.value)
         half, moved = width // 2, int(self.moved.value)
         pair = min(int(self.pair.value), half)  # a narrow head has fewer hands
         one, mean = rope_scores(width, base, moved, pair), rope_scores(width, base, moved)
