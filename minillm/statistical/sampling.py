@@ -87,10 +87,11 @@ def sample_next(
     """
     if generator is not None and generator.device.type != "cpu":
         raise ValueError(f"generator lives on {generator.device}; draws repeat only with a CPU one: torch.Generator()")
-    p_bv = _distribution(_checked(logits, temperature, top_k, top_p), temperature, top_k, top_p)
+    logits_bv = _checked(logits, temperature, top_k, top_p)
     if temperature == 0:
-        token_b = p_bv.argmax(-1)
+        token_b = logits_bv.argmax(-1)
     else:
+        p_bv = _distribution(logits_bv, temperature, top_k, top_p)
         cumulated_bv = p_bv.cumsum(-1)
         u_b = torch.rand(p_bv.shape[0], dtype=torch.float64, generator=generator) * cumulated_bv[:, -1]
         token_b = torch.searchsorted(cumulated_bv, u_b[:, None], right=True)[:, 0]

@@ -150,7 +150,7 @@ class _Draw:
         if self.repetition_penalty != 1:
             logits_bv = penalise(logits_bv, rows, self.repetition_penalty)
         if self.adjust is not None:
-            logits_bv = self.adjust(logits_bv, rows)
+            logits_bv = self.adjust(logits_bv.clone(), rows)  # a copy that may be changed in place
         return sample_next(logits_bv, self.temperature, self.top_k, self.top_p, self.generator).tolist()
 
 

@@ -66,14 +66,14 @@ def uncached(model: Decoder, batch: int, new: int) -> float:
 
 
 @torch.inference_mode()
-def products(model: nn.Module, batch: int, rounds: int = 7) -> float:
-    """Seconds that the matrix products of one token take, alone: the rest of a token is what is around them."""
-    maps = [m for m in model.modules() if isinstance(m, nn.Linear | Conv1D | PackedLinear)]
+def products(model: nn.Module, last: nn.Module, batch: int, rounds: int = 7) -> tuple[float, float]:
+    """Seconds that the matrix products of one step take, alone: those of the blocks, and the last one, the scores."""
+    maps = [m for m in model.modules() if isinstance(m, nn.Linear | Conv1D | PackedLinear) and m is not last]
     width = [m.nx if isinstance(m, Conv1D) else m.weight.shape[1] for m in maps]
-    inputs = {n: torch.randn(batch, n) for n in set(width)}
-    return statistics.median(
-        seconds(lambda: [m(inputs[n]) for m, n in zip(maps, width, strict=True)]) for _ in range(rounds)
-    )
+    inputs = {n: torch.randn(batch, n) for n in {*width, last.weight.shape[1]}}
+    blocks = [seconds(lambda: [m(inputs[n]) for m, n in zip(maps, width, strict=True)]) for _ in range(rounds)]
+    scores = [seconds(lambda: last(inputs[last.weight.shape[1]])) for _ in range(rounds)]
+    return statistics.median(blocks), statistics.median(scores)
 
 
 def bandwidth() -> float:
@@ -112,10 +112,15 @@ def report(batch: int, new: int, rounds: int, models: tuple[Decoder, Decoder, GP
         f" (goal {g}: {v})" if batch == 1 else "" for g, v in zip((GOAL_PACKAGE, GOAL_UNCACHED), verdicts, strict=True)
     ]
     print(f"  packed is {faster:.2f} x transformers{said[0]}, and {again:.1f} x reading everything again{said[1]}")
-    for name, model in (("transformers", package), ("minillm, packed", pack(ours))):
-        step = statistics.median(took["transformers, cached" if model is package else name]) / new
-        alone = products(model, batch)
-        print(f"  {name}: matrix products alone {alone * 1000:.1f} ms a step, all else {(step - alone) * 1000:.1f} ms")
+    packed = pack(ours)
+    for name, model, last in (
+        ("transformers, cached", package, package.lm_head),
+        ("minillm, plain", ours, ours.score),
+        ("minillm, packed", packed, packed.score),
+    ):
+        step, (blocks, scores) = statistics.median(took[name]) / new, products(model, last, batch)
+        print(f"  {name:<21} products of the blocks {blocks * 1000:5.1f} ms a step, of the scores", end="")
+        print(f" {scores * 1000:5.1f} ms, all else {(step - blocks - scores) * 1000:5.1f} ms")
 
 
 def main() -> None:
@@ -132,11 +137,9 @@ def main() -> None:
     print(f"a token reads {size / 1e6:.0f} MB of weights; memory gives {rate / 1e9:.1f} GB/s: ", end="")
     print(f"at batch 1 at most {rate / size:.1f} tokens/s in float32, {size / rate * 1000:.1f} ms a step")
     print(
-        "what costs the package: its matrices lie as they were trained, the last one (a third of all) in the slower way"
+        "Where the package is slow: its matrices lie as they were trained, the last of them in the slower way for one"
     )
-    print(
-        "for one row; then a Python layer around every step. Here oneDNN keeps them, and a step is little but products."
-    )
+    print("row, and Python stands between the steps. oneDNN keeps ours; a step is little but products (see below).")
     for batch in chosen.batches:
         report(batch, chosen.tokens, chosen.rounds, (ours, half, package))
 
