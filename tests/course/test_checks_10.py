@@ -286,10 +286,17 @@ def test_recipe_accepts(capsys):
 
 
 def test_the_score_is_a_function_of_recipe_and_seed(monkeypatch):
-    monkeypatch.setattr(tiny_decoder, "STEPS", 25)
+    monkeypatch.setattr(tiny_decoder, "STEPS", 21)
     first = tiny_decoder.held_out_bits(GOOD)
     assert tiny_decoder.held_out_bits(GOOD) == first != tiny_decoder.held_out_bits(GOOD, seed=1)
     assert 1 < first < math.log2(438), "hardly trained, and a token is several characters"
+    draw = tiny_decoder.random_chunks
+    same = lambda stream_n, b, t, generator: draw(stream_n, b, t, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(tiny_decoder, "random_chunks", same)
+    assert tiny_decoder.held_out_bits(GOOD) == first != tiny_decoder.held_out_bits(GOOD, seed=1), "the start"
+    monkeypatch.setattr(tiny_decoder, "random_chunks", draw)
+    monkeypatch.setattr(tiny_decoder, "replace", lambda config, seed: config)
+    assert tiny_decoder.held_out_bits(GOOD, seed=1) != first, "the batches"
 
 
 @pytest.mark.parametrize(
