@@ -138,6 +138,9 @@ layer 8  course        what turns the library into a course
     course/widgets_07.py        the widget of chapter 07: what each head reads while a sentence is translated
     course/checks_06.py         checks of chapter 06: masks, distances, heads, short cuts
     course/widgets_06.py        the widget of chapter 06: who looks at whom
+    course/tiny_decoder.py      a decoder made by a recipe: how the open exercise of chapter 10 is judged
+    course/checks_10.py         checks of chapter 10: a turn, a merged softmax, a cache, shared keys, a recipe
+    course/widgets_10.py        the explorer of chapter 10: RoPE's score against distance
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
