@@ -39,6 +39,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/tokenizer.py           CharTokenizer, WordTokenizer: the two obvious ways to number text
     text/bpe_training.py        learning merges: the plain way, and the fast way with the same answer
     text/bpe.py                 BPETokenizer: bytes joined into tokens, no text unknown
+    text/token_shards.py        token ids in files, mapped into memory, and windows of them in shuffled order
 
 layer 1  rules         programs that talk by rules
     rules/script.py             the script that Eliza follows: text that anybody can write, checked line by line
@@ -54,6 +55,7 @@ layer 1  statistical   counting words
     statistical/ngram.py        NGramModel: fit, score, sample
     statistical/sampling.py     sample_next: greedy, temperature, top-k, top-p, for every model
     statistical/metrics.py      accuracy, precision, recall, F1, BLEU
+    statistical/classifiers.py  naive Bayes and logistic regression over counts of words
     statistical/hmm.py          HMM: forward-backward, Viterbi, Baum-Welch
 
 layer 2  vectors       words as vectors
@@ -95,6 +97,11 @@ layer 3  transformer   stacks of attention and MLP
     transformer/generate.py     generate and stream: cached, batched, with every way to stop
     transformer/packed.py       the same decoder, its matrices laid out for one token at a time
     transformer/speculative.py  a small model guesses, the large one checks: faster, same distribution
+    transformer/encoder_batches.py texts in frames of special tokens, side by side; pairs that follow each other or not
+    transformer/masking.py      what is hidden and what stands there instead: tokens, words, spans
+    transformer/encoder.py      Encoder and MaskedLM: BERT, and ALBERT by configuration
+    transformer/encoder_tasks.py TextClassifier and Tagger: labels for texts and for tokens
+    transformer/objectives.py   holes to be filled by others: T5's spans, BART's infilling, GLM's blanks
     transformer/encoder_decoder.py EncoderDecoder: the machine of 2017, which translates
 
 layer 4  training      one way to train every model

@@ -152,15 +152,18 @@ class Seq2Seq(PairModel):
         return memory_bsf, side_by_side(last)
 
     def start(self, source_bs: Tensor, source_length_b: Tensor) -> SourceState:
+        """Read the sources: the first state of their writers, and with attention the reader's notes."""
         memory_bsf, state = self.encode(source_bs, source_length_b)
         return state, self.decoder.notes(memory_bsf, source_length_b)
 
     def step(self, token_b: Tensor, state: SourceState) -> tuple[Tensor, SourceState]:
+        """Read one more target token of each row: the logits (b, v) of what follows, and the state after it."""
         hidden, notes = state
         output, _, hidden = self.decoder(self.target_embedding(token_b)[:, None], hidden, notes)
         return self.score(output[:, 0]), (hidden, notes)
 
     def select(self, state: SourceState, rows: Tensor) -> SourceState:
+        """The state of the numbered rows, in that order; a row may be taken more than once."""
         hidden, notes = state
         if notes is not None:
             notes = Notes(notes.memory_bsf[rows], notes.key_bsf[rows], notes.length_b[rows])
