@@ -42,7 +42,10 @@ def targets(answer: Callable[[list[int], int], list[tuple[list[int], list[int]]]
 
 def _targets_cause(pairs: list[Any]) -> str:
     causes: list[tuple[list[Any], str]] = [
-        ([([1, 2], [1, 2]), ([3, 4], [3, 4])], "the targets are the inputs: nothing is predicted, the loss goes to zero"),
+        (
+            [([1, 2], [1, 2]), ([3, 4], [3, 4])],
+            "the targets are the inputs: nothing is predicted, the loss goes to zero",
+        ),
         ([([1, 2], [3, 4])], "the target of a token is the *next* token, not the next piece"),
         ([([2, 3], [1, 2]), ([4, 5], [3, 4])], "inputs and targets are exchanged: it would learn to read backwards"),
         ([([1, 2], [2, 3]), ([2, 3], [3, 4]), ([3, 4], [4, 5])], "the pieces overlap: go on t tokens later"),
@@ -63,8 +66,7 @@ def top_p(answer: Callable[[list[float], float], list[float]]) -> None:
         ([0.0, 1.0, 0.0], "the token that crosses the mark belongs to the set: one token too few is kept"),
         ([0.0, 0.5, 0.3], "what is kept must sum to one again: divide by its mass"),
         ([0.625, 0.375, 0.0], "the order of the tokens is lost: put each probability back in its own place"),
-        ([0.4, 0.0, 0.6], "the *likeliest* tokens are kept: sort from large to small"),
-        ([0.2, 0.5, 0.3], "nothing was cut"),
+        ([0.2, 0.5, 0.3], "nothing was cut: begin with the likeliest token, and stop once the mass is reached"),
     ):
         cause = text if _near(got, value) else cause
     expect_close(got, [0.0, 0.625, 0.375], what=what, hint=cause)
@@ -73,19 +75,25 @@ def top_p(answer: Callable[[list[float], float], list[float]]) -> None:
     cause = "at least one token stays, whatever the mass"
     expect_close(call(answer, p, 0.01), [0.0, 1.0, 0.0], what="top_p([0.2, 0.5, 0.3], 0.01)", hint=cause)
     cause = "0.5 reaches 0.5: a set that reaches the mass exactly is large enough"
-    expect_close(call(answer, [0.25, 0.5, 0.25], 0.5), [0.0, 1.0, 0.0], what="top_p([0.25, 0.5, 0.25], 0.5)", hint=cause)
+    expect_close(
+        call(answer, [0.25, 0.5, 0.25], 0.5), [0.0, 1.0, 0.0], what="top_p([0.25, 0.5, 0.25], 0.5)", hint=cause
+    )
     chance = random.Random()
     for n in (2, 4, 7):
         weight = [chance.random() + 0.01 for _ in range(n)]
         p, mass = [w / sum(weight) for w in weight], chance.uniform(0.2, 0.95)
         what = f"top_p({[round(x, 3) for x in p]}, {mass:.3f})"
-        expect_close(call(answer, p, mass), _nucleus(p, mass), what=what, hint="compare with the definition, token by token")
+        expect_close(
+            call(answer, p, mass), _nucleus(p, mass), what=what, hint="compare with the definition, token by token"
+        )
     expect_inputs_kept(answer, [0.1, 0.6, 0.3], 0.7)
 
 
 def _near(got: Any, wanted: list[float]) -> bool:
     try:
-        return len(got) == len(wanted) and all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(got, wanted, strict=True))
+        return len(got) == len(wanted) and all(
+            math.isclose(a, b, abs_tol=1e-9) for a, b in zip(got, wanted, strict=True)
+        )
     except TypeError:
         return False
 
@@ -100,7 +108,7 @@ def _nucleus(p: list[float], mass: float) -> list[float]:
 
 
 def cached_reads(answer: Callable[[int, int], list[tuple[int, int, int]]]) -> None:
-    """`cached_reads(prompt, new)`: for each pass of cached generation (first position, tokens read, keys in the cache)."""
+    """`cached_reads(prompt, new)`: for each pass (first position, tokens read, keys in the cache)."""
     what = "cached_reads(5, 3)"
     got: Any = call(answer, 5, 3)
     expect_type(got, list, what, _return(got, "a list of triples"))
@@ -138,9 +146,13 @@ def causal_weights(answer: Callable[[Score], Score]) -> None:
     for t, row in enumerate(got):
         for s, weight in enumerate(row):
             if s > t and abs(weight) > 1e-9:
-                cause = "the answer stands at t + 1, so the loss looks too good" if s == t + 1 else "the mask is missing"
+                cause = (
+                    "the answer stands at t + 1, so the loss looks too good" if s == t + 1 else "the mask is missing"
+                )
                 cause = "the mask is upside down" if t == 0 and abs(row[0]) < 1e-9 else cause
-                raise Wrong(f"{what}: row {t} puts weight {weight:.3g} on position {s}, which lies in its future", cause)
+                raise Wrong(
+                    f"{what}: row {t} puts weight {weight:.3g} on position {s}, which lies in its future", cause
+                )
         cause = "the mask comes *before* the softmax: put -inf where it may not look"
         if abs(row[t]) < 1e-9:
             cause = "a place may look at itself: its own token is the newest that it knows"

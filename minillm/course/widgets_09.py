@@ -57,8 +57,8 @@ class NextWordExplorer(Explorer):
         kept = int((after > 0).sum())
         sentence = (
             f"After “{self.place.value}” {kept} of {len(self.words)} words can be drawn. They held "
-            f"{before[after > 0].sum():.0%} of the model's belief; the choice is worth {entropy(after, base=2):.1f} bits, "
-            f"{entropy(before, base=2):.1f} as the model has it."
+            f"{before[after > 0].sum():.0%} of the model's belief; the choice is worth "
+            f"{entropy(after, base=2):.1f} bits, {entropy(before, base=2):.1f} as the model has it."
         )
         figure = bar_chart(
             {self.words[i]: {"model": float(before[i]), "drawn from": float(after[i])} for i in order},
