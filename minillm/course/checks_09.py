@@ -9,6 +9,7 @@ Next:    minillm/course/grading.py
 import math
 import random
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from minillm.course.checks import Wrong, call, expect, expect_close, expect_equal, expect_inputs_kept, expect_type
@@ -178,26 +179,35 @@ def _causal(score: Score) -> Score:
     return rows
 
 
+@lru_cache(maxsize=1)
+def _village() -> tuple[list[str], list[str], Any, int]:
+    """Stories to learn from, stories to be judged by, a tokenizer for both, and its end token."""
+    from minillm.text.tokenizer import WordTokenizer
+    from minillm.text.village import Village
+
+    village = Village(seed=0)
+    tales = village.stories(1000)
+    tokenizer = WordTokenizer.train("\n".join(tales), special_tokens=["</s>"])
+    return tales[:300], village.stories(10, start=100_000), tokenizer, tokenizer.special_ids["</s>"]
+
+
 def budget_score(choice: dict[str, Any], seed: int = 0) -> tuple[int, float]:
     """Parameters of the decoder that the learner chose, and its bits per character after 120 small steps."""
     import torch
 
     from minillm.neural.batches import random_chunks, token_stream
     from minillm.neural.language_model import bits_per_character
-    from minillm.text.tokenizer import WordTokenizer
-    from minillm.text.village import Village
     from minillm.training.loop import train
     from minillm.training.optim import AdamW, linear_warmup_cosine
+    from minillm.transformer.costs import parameters
     from minillm.transformer.decoder import Decoder, DecoderConfig
 
-    village = Village(seed=0)
-    tales = village.stories(300)
-    tokenizer = WordTokenizer.train("\n".join(village.stories(1000)), special_tokens=["</s>"])
-    end = tokenizer.special_ids["</s>"]
+    tales, held_out, tokenizer, end = _village()
     sizes = {name: value for name, value in choice.items() if name != "learning_rate"}
-    model = Decoder(DecoderConfig(vocabulary=len(tokenizer.vocab), context=256, seed=seed, **sizes))
-    if model.n_parameters > MOST_PARAMETERS:
-        return model.n_parameters, math.inf
+    config = DecoderConfig(vocabulary=len(tokenizer.vocab), context=256, seed=seed, **sizes)
+    if (size := sum(parameters(config).values())) > MOST_PARAMETERS:  # counted, not built: it may be enormous
+        return size, math.inf
+    model = Decoder(config)
     stream = token_stream(tales, tokenizer, end)
     train(
         model,
@@ -207,8 +217,7 @@ def budget_score(choice: dict[str, Any], seed: int = 0) -> tuple[int, float]:
         schedule=lambda step: linear_warmup_cosine(step, steps=STEPS, warmup=10, final=0.02),
         clip=1.0,
     )
-    held_out = village.stories(10, start=100_000)
-    return model.n_parameters, bits_per_character(model, held_out, tokenizer, end)
+    return size, bits_per_character(model, held_out, tokenizer, end)
 
 
 def budget(answer: Callable[[], dict[str, Any]]) -> None:

@@ -156,7 +156,7 @@ def causal(score, *, ahead=0, first=False, turned=False, top="seen"):
     for t, row in enumerate(score):
         seen = [s >= t if turned else s <= t + ahead for s in range(len(row))]
         largest = {"seen": max(x for x, ok in zip(row, seen, strict=True) if ok), "all": max(row), "none": 0.0}[top]
-        e = [math.exp(x - largest) for x in row]
+        e = [math.exp(x - largest) if ok or first else 0.0 for x, ok in zip(row, seen, strict=True)]
         total = sum(e) if first else sum(x for x, ok in zip(e, seen, strict=True) if ok)
         rows.append([x / total if ok else 0.0 for x, ok in zip(e, seen, strict=True)])
     return rows
@@ -223,6 +223,7 @@ def test_budget_accepts():
     ("answer", "says"),
     [
         (changed(d_model=128), "at most 60,000"),
+        (changed(d_model=1024, d_hidden=1024, n_layer=1024), "at most 60,000"),
         (changed(positions="learned", d_model=64), "at most 60,000"),
         (changed(n_head=5), "no decoder has these sizes"),
         (changed(n_layer=0), "a whole number from 1"),
