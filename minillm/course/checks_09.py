@@ -161,12 +161,13 @@ def causal_weights(answer: Callable[[Score], Score]) -> None:
         expect(abs(row[t]) > 1e-9, f"{what}: row {t} puts no weight on itself", cause)
     expect_close(got, [[1, 0, 0], [1 / 2, 1 / 2, 0], [1 / 3] * 3], what=what, hint="equal scores give equal weights")
     chance = random.Random()
-    for n, size in ((2, 1.0), (5, 3.0), (4, 900.0)):
-        score = [[chance.uniform(-size, size) for _ in range(n)] for _ in range(n)]
-        cause = "each row is softmax(score) over s ≤ t"
-        if size > 100:
-            cause = "large scores: subtract the largest score *among those it may look at* before exp"
-        expect_close(call(answer, score), _causal(score), what=f"causal_weights of {n} random rows", hint=cause)
+    scores = [[[chance.uniform(-size, size) for _ in range(n)] for _ in range(n)] for n, size in ((2, 1.0), (5, 3.0))]
+    for score in scores:
+        what, cause = f"causal_weights of {len(score)} random rows", "each row is softmax(score) over s ≤ t"
+        expect_close(call(answer, score), _causal(score), what=what, hint=cause)
+    for score in ([[800.0, 0.0], [799.0, 801.0]], [[-800.0, 800.0], [1.0, 2.0]]):
+        cause = "large scores: subtract the largest score *among those it may look at* before exp"
+        expect_close(call(answer, score), _causal(score), what=f"causal_weights({score})", hint=cause)
     expect_inputs_kept(answer, [[0.1, 0.2], [0.3, 0.4]])
 
 

@@ -189,6 +189,7 @@ def test_causal_weights_accepts(answer):
         (lambda x: causal(x, turned=True), "row 0 puts weight"),
         (only_before, "a place may look at itself"),
         (lambda x: causal(x, top="none"), "OverflowError"),
+        (lambda x: causal(x, top="all"), "ZeroDivisionError"),
         (lambda x: causal([[0.0] * len(row) for row in x]), "each row is softmax(score)"),
         (lambda x: causal([[2 * v for v in row] for row in x]), "each row is softmax(score)"),
         (lambda x: causal(x)[0], "three rows of three weights"),
