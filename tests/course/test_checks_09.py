@@ -247,3 +247,11 @@ def test_more_steps_help(monkeypatch):
     short = checks_09.budget_score(GOOD)
     monkeypatch.setattr(checks_09, "STEPS", 40)
     assert checks_09.budget_score(GOOD)[1] < short[1] - 0.1 and short[0] <= checks_09.MOST_PARAMETERS
+
+
+def test_the_references_are_the_librarys():
+    p = [0.4, 0.1, 0.3, 0.2]
+    for mass in (0.05, 0.4, 0.4001, 0.6999, 0.7, 0.7001, 0.9, 0.95, 1.0):
+        assert checks_09._nucleus(p, mass) == pytest.approx(next_distribution(np.log(p), top_p=mass).tolist())
+    score = torch.randn(5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).tolist()
+    assert np.allclose(checks_09._causal(score), causal_by_torch(score))
