@@ -141,6 +141,8 @@ layer 8  course        what turns the library into a course
     course/tiny_decoder.py      a decoder made by a recipe: how the open exercise of chapter 10 is judged
     course/checks_10.py         checks of chapter 10: a turn, a merged softmax, a cache, shared keys, a recipe
     course/widgets_10.py        the explorer of chapter 10: RoPE's score against distance
+    course/checks_09.py         checks of chapter 09: targets, the nucleus, a cache's reads, a leak, a small budget
+    course/widgets_09.py        the explorer of chapter 09: one next word under temperature, top-k and top-p
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
