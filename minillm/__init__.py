@@ -133,16 +133,16 @@ layer 8  course        what turns the library into a course
     course/widgets_04.py        the widget of chapter 04: an analogy as a parallelogram
     course/checks_05.py         checks of chapter 05: windows, the way back through time, memory and gates
     course/widgets_05.py        the explorer of chapter 05: what is left of the gradient, step by step back
+    course/checks_06.py         checks of chapter 06: masks, distances, heads, short cuts
+    course/widgets_06.py        the widget of chapter 06: who looks at whom
     course/dictionary.py        a dictionary of the village, and translation word by word
     course/checks_07.py         checks of chapter 07: brevity, smoothing, a count, a stack with bugs, rules
     course/widgets_07.py        the widget of chapter 07: what each head reads while a sentence is translated
-    course/checks_06.py         checks of chapter 06: masks, distances, heads, short cuts
-    course/widgets_06.py        the widget of chapter 06: who looks at whom
+    course/checks_09.py         checks of chapter 09: targets, the nucleus, a cache's reads, a leak, a small budget
+    course/widgets_09.py        the explorer of chapter 09: one next word under temperature, top-k and top-p
     course/tiny_decoder.py      a decoder made by a recipe: how the open exercise of chapter 10 is judged
     course/checks_10.py         checks of chapter 10: a turn, a merged softmax, a cache, shared keys, a recipe
     course/widgets_10.py        the explorer of chapter 10: RoPE's score against distance
-    course/checks_09.py         checks of chapter 09: targets, the nucleus, a cache's reads, a leak, a small budget
-    course/widgets_09.py        the explorer of chapter 09: one next word under temperature, top-k and top-p
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
