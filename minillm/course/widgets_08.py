@@ -59,7 +59,7 @@ class MaskExplorer(Explorer):
         figure = heat_map(
             rows,
             row_names=[f"{i // heads + 1}.{i % heads + 1}" for i in range(len(rows))],
-            column_names=[f"{token} " if tokens.index(token) < i else token for i, token in enumerate(tokens)],
+            column_names=[f"{token:>5}" for token in tokens],
             title="Where the hidden place looks",
             row_label="layer and head",
             column_label="token",

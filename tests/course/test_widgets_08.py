@@ -36,6 +36,14 @@ def test_guesses_fall_and_weights_are_shares(model):
     assert all(sum(row) == pytest.approx(1, abs=1e-5) for row in rows)
 
 
+def test_guesses_and_rows_are_the_hidden_places_own(model):
+    tokens, guesses, rows = guesses_for(model, TOKENIZER, "The mill is open.", 3)
+    tokens_bt = torch.tensor([[TOKENIZER.special_ids.get(t, TOKENIZER.encode(t)[0]) for t in tokens]])
+    assert guesses[0][0] == TOKENIZER.vocab[int(model.logits(tokens_bt)[0, 3].argmax())]
+    second_layer = model.encoder.attention_weights(tokens_bt)[1]
+    assert torch.allclose(torch.tensor(rows[2:4]), second_layer[0, :, 3])
+
+
 @pytest.mark.parametrize("place", [0, 6])
 def test_a_place_outside_is_refused(model, place):
     with pytest.raises(ValueError, match="place="):
