@@ -39,9 +39,10 @@ def hide(answer: Callable[[Ids, list[float], list[float], Ids, int], Any]) -> No
     what = "hide([11, 12, 13, 14], [.1, .1, .1, .9], [.5, .85, .95, .5], [21, 22, 23, 24], 3)"
     if got is None:
         expect_type(got, tuple, what, "is there a `return`?")
-    good = isinstance(got, tuple | list) and len(got) == 2 and all(isinstance(part, list | tuple) for part in got)
+    parts: list[Any] = [*got] if isinstance(got, tuple | list) else []
+    good = len(parts) == 2 and all(isinstance(part, list | tuple) for part in parts)
     expect(good, f"{what} gave {got!r:.80}, wanted two lists", "return what is seen, and what is asked for")
-    seen, asked = [*got[0]], [*got[1]]
+    seen, asked = ([*part] for part in parts)
     expect_equal(seen, [3, 22, 13, 14], f"what is seen in {what}", _seen_cause(seen))
     expect_equal(asked, [11, 12, 13, IGNORE], f"what is asked in {what}", _asked_cause(asked))
     edge = call(answer, [11, 12, 13], [0.15, 0.1499, 0.0], [0.0, 0.8, 0.9], [21, 22, 23], 3)
@@ -152,8 +153,8 @@ def read(answer: Callable[[list[list[float]], list[list[float]], int], list[floa
     for t, d, length in ((3, 2, 2), (5, 3, 3), (6, 4, 1), (4, 3, 4)):
         score, value = table(t, t), table(t, d)
         got: Any = call(answer, score, value, length)
-        if got is None:
-            expect_type(got, list, "read(score_ts, value_sd, length)", "is there a `return`?")
+        expect(got is not None, "read(score_ts, value_sd, length) gave None, wanted a list", "is there a `return`?")
+        got = np.asarray(got, float)
         slips = [
             (dict(keys=False, mean="all"), "padding is looked at, and counted in the mean: both bugs are still there"),
             (dict(keys=False), "padding is still looked at: a score of 0 is not a weight of 0, since exp(0) = 1"),
