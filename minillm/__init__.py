@@ -5,6 +5,7 @@ folder and the layers above it in this list. A test holds that, and that this ma
 
 layer 0  core          what everything stands on
     core/files.py               files that are whole or not there
+    core/tensor_files.py        tensors on disk by name: safetensors, checked, never a program
     core/notation.py            the letters for axes, and the checker of their promises
     core/runtime.py             device, number format and seed, each with the reason for it
 
@@ -15,6 +16,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/village_kinds.py       the forms of its people and things that a template may name
     text/village_tags.py        the part of speech of every word of its stories
     text/village_dirt.py        its texts as the web would have them, with the truth of what was planted
+    text/gift_lists.py          lists of gifts in English and French: a translation with one right answer
     text/grammar.py             Grammar: one object that writes, reads and measures texts
     text/grammar_nodes.py       the parts of a compiled grammar
     text/grammar_templates.py   the notation in which the village's texts are written
@@ -22,6 +24,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/dice.py                random draws that are the same on every machine
     text/stories.py             the course's own stories, in English and Chinese, sentence by sentence
     text/public_texts.py        texts of others: fetched once, checked by size and SHA-256, never half-written
+    text/held_out.py            splits of translation pairs: known words in combinations that were never seen
     text/corpus.py              load_corpus: one door to every text, split by the hash of each document
     text/normalise.py           one spelling for one text: NFC, visible characters, spaces, quotes
     text/markup.py              from a page to its text: tags, scripts, comments, entities
@@ -38,6 +41,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/tokenizer.py           CharTokenizer, WordTokenizer: the two obvious ways to number text
     text/bpe_training.py        learning merges: the plain way, and the fast way with the same answer
     text/bpe.py                 BPETokenizer: bytes joined into tokens, no text unknown
+    text/token_shards.py        token ids in files, mapped into memory, and windows of them in shuffled order
 
 layer 1  rules         programs that talk by rules
     rules/script.py             the script that Eliza follows: text that anybody can write, checked line by line
@@ -53,6 +57,7 @@ layer 1  statistical   counting words
     statistical/ngram.py        NGramModel: fit, score, sample
     statistical/sampling.py     sample_next: greedy, temperature, top-k, top-p, for every model
     statistical/metrics.py      accuracy, precision, recall, F1, BLEU
+    statistical/classifiers.py  naive Bayes and logistic regression over counts of words
     statistical/hmm.py          HMM: forward-backward, Viterbi, Baum-Welch
 
 layer 2  vectors       words as vectors
@@ -73,6 +78,38 @@ layer 2  neural        networks that predict the next token
     neural/cells.py             RNN, LSTM and GRU written out
     neural/recurrent.py         RecurrentLM: a state carried from token to token
     neural/gradient_flow.py     how much of the gradient survives the way back
+    neural/pairs.py             PairBatch: sources and targets, padded, with their lengths
+    neural/pair_model.py        PairModel: what all encoder-decoders share: loss, translation
+    neural/beam_search.py       beam_search: the few best sequences of any model that goes step by step
+    neural/additive_attention.py AdditiveAttention: which place of the source fits what comes next
+    neural/seq2seq.py           Seq2Seq: one network reads, another writes, with or without looking back
+
+layer 2  attention     who looks at whom
+    attention/dot_product.py    attend: scaled dot-product attention, written out and as one kernel
+    attention/tiled.py          attend_tiled: a softmax that is mended as more keys are seen
+    attention/masks.py          which query may look at which key: causal, padding, window, prefix
+    attention/positions.py      where a token stands: sinusoidal, learned, RoPE, ALiBi
+    attention/cache.py          KVCache: a token that was read need not be read again
+    attention/multihead.py      MultiHeadAttention: many heads, fewer for the keys if you like
+
+layer 3  transformer   stacks of attention and MLP
+    transformer/block.py        the residual block: LayerNorm, RMSNorm, GELU, SwiGLU, pre- and post-norm
+    transformer/encoder_decoder.py EncoderDecoder: the machine of 2017, which translates
+    transformer/encoder_batches.py texts in frames of special tokens, side by side; pairs that follow each other or not
+    transformer/masking.py      what is hidden and what stands there instead: tokens, words, spans
+    transformer/encoder.py      Encoder and MaskedLM: BERT, and ALBERT by configuration
+    transformer/encoder_tasks.py TextClassifier and Tagger: labels for texts and for tokens
+    transformer/objectives.py   holes to be filled by others: T5's spans, BART's infilling, GLM's blanks
+    transformer/decoder.py      Decoder: GPT-2 or Llama by configuration
+    transformer/costs.py        parameters, operations and cache of a decoder, from its configuration
+    transformer/packed.py       the same decoder, its matrices laid out for one token at a time
+    transformer/generate.py     generate and stream: cached, batched, with every way to stop
+    transformer/speculative.py  a small model guesses, the large one checks: faster, same distribution
+    transformer/layout.py       Layout: which tensor of a published checkpoint is which of ours
+    transformer/layouts_decoder.py GPT-2, Llama and Mistral as published
+    transformer/layouts_bert.py BERT as published: trunk, pretraining, classes, tags
+    transformer/hub.py          a named model of the hub, fetched once, data alone
+    transformer/pretrained.py   load_pretrained, save_pretrained: published weights in and out
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
@@ -96,6 +133,11 @@ layer 8  course        what turns the library into a course
     course/widgets_04.py        the widget of chapter 04: an analogy as a parallelogram
     course/checks_05.py         checks of chapter 05: windows, the way back through time, memory and gates
     course/widgets_05.py        the explorer of chapter 05: what is left of the gradient, step by step back
+    course/dictionary.py        a dictionary of the village, and translation word by word
+    course/checks_07.py         checks of chapter 07: brevity, smoothing, a count, a stack with bugs, rules
+    course/widgets_07.py        the widget of chapter 07: what each head reads while a sentence is translated
+    course/checks_06.py         checks of chapter 06: masks, distances, heads, short cuts
+    course/widgets_06.py        the widget of chapter 06: who looks at whom
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine

@@ -8,6 +8,7 @@ gradient shrinks at least like σ^(T - t), and what lies far back cannot be lear
 Paper:   Bengio, Simard and Frasconi 1994, "Learning Long-Term Dependencies with Gradient Descent is Difficult"; the
          bound: Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks", §2.1.
 Names:   V is their W_rec, T the last step.
+Next:    minillm/neural/pairs.py
 """
 
 from typing import Literal

@@ -119,7 +119,7 @@ def mean_nats(logits_btv: Tensor, target_bt: Tensor) -> Tensor:
     return F.cross_entropy(logits_btv.flatten(0, 1), target_bt.flatten())
 
 
-def check_tokens(tokens: Tensor, vocabulary: int, columns: int = 1) -> None:
+def check_tokens(tokens: Tensor, vocabulary: int, columns: int = 1, name: str = "tokens") -> None:
     """Raise ValueError unless `tokens` is int64, (b ≥ 1, at least `columns`), with every token in the vocabulary.
 
     >>> check_tokens(torch.tensor([[0, 7]]), vocabulary=5)
@@ -128,15 +128,15 @@ def check_tokens(tokens: Tensor, vocabulary: int, columns: int = 1) -> None:
     """
     if tokens.ndim != 2 or tokens.shape[0] < 1 or tokens.shape[1] < columns:
         wanted = "(b, t + 1), inputs and targets in one" if columns == 2 else "(b, t)"
-        raise ValueError(f"tokens has shape {tuple(tokens.shape)}; the rule is {wanted}, such as (1, {columns})")
+        raise ValueError(f"{name} has shape {tuple(tokens.shape)}; the rule is {wanted}, such as (1, {columns})")
     if tokens.dtype != torch.int64:
-        raise ValueError(f"tokens has dtype={tokens.dtype}; token ids are int64: tokens.to(torch.int64)")
+        raise ValueError(f"{name} has dtype={tokens.dtype}; token ids are int64: {name}.to(torch.int64)")
     low, high = (int(extreme) for extreme in tokens.aminmax())
     if low < 0 or high >= vocabulary:
         row, column = ((tokens < 0) | (tokens >= vocabulary)).nonzero()[0].tolist()
         value = int(tokens[row, column])
         raise ValueError(
-            f"tokens[{row}, {column}]={value} is not in the vocabulary of {vocabulary}; "
+            f"{name}[{row}, {column}]={value} is not in the vocabulary of {vocabulary}; "
             f"tokens go from 0 to {vocabulary - 1}"
         )
 

@@ -11,7 +11,7 @@ Paper:   van Rijsbergen 1979, "Information Retrieval", ch. 7; Papineni et al. 20
          Techniques for Sentence-Level BLEU", methods 1 ("floor") and 3 ("exp").
 Names:   rows of a confusion matrix are the truth, columns the answers; BLEU's c and r as in the paper.
 Differs: 0/0 counts as 0 (nothing claimed, nothing true); BLEU is out of 100, over lists of words that are cut already.
-Next:    minillm/statistical/hmm.py
+Next:    minillm/statistical/classifiers.py
 """
 
 import math

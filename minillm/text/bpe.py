@@ -8,7 +8,7 @@ Paper:   Sennrich, Haddow & Birch 2016, "Neural Machine Translation of Rare Word
 Names:   the rank of a merge is its place in the list: the lower, the earlier it was learned.
 Differs: special tokens are found in the text by default; `allow_special=False` reads them as ordinary text, which is
          right for text from strangers. Bytes that are no UTF-8 are decoded to U+FFFD.
-Next:    minillm/statistical/information.py
+Next:    minillm/text/token_shards.py
 
 The ids that `train` gives: 0–255 are the bytes, then one id a merge in the order learned, then the special tokens.
 So a longer list of merges leaves all earlier ids as they were. The constructor accepts any ids.
