@@ -5,6 +5,7 @@ folder and the layers above it in this list. A test holds that, and that this ma
 
 layer 0  core          what everything stands on
     core/files.py               files that are whole or not there
+    core/tensor_files.py        tensors on disk by name: safetensors, checked, never a program
     core/notation.py            the letters for axes, and the checker of their promises
     core/runtime.py             device, number format and seed, each with the reason for it
 
@@ -15,6 +16,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/village_kinds.py       the forms of its people and things that a template may name
     text/village_tags.py        the part of speech of every word of its stories
     text/village_dirt.py        its texts as the web would have them, with the truth of what was planted
+    text/gift_lists.py          lists of gifts in English and French: a translation with one right answer
     text/grammar.py             Grammar: one object that writes, reads and measures texts
     text/grammar_nodes.py       the parts of a compiled grammar
     text/grammar_templates.py   the notation in which the village's texts are written
@@ -92,12 +94,22 @@ layer 2  attention     who looks at whom
 
 layer 3  transformer   stacks of attention and MLP
     transformer/block.py        the residual block: LayerNorm, RMSNorm, GELU, SwiGLU, pre- and post-norm
+    transformer/encoder_decoder.py EncoderDecoder: the machine of 2017, which translates
     transformer/encoder_batches.py texts in frames of special tokens, side by side; pairs that follow each other or not
     transformer/masking.py      what is hidden and what stands there instead: tokens, words, spans
     transformer/encoder.py      Encoder and MaskedLM: BERT, and ALBERT by configuration
     transformer/encoder_tasks.py TextClassifier and Tagger: labels for texts and for tokens
     transformer/objectives.py   holes to be filled by others: T5's spans, BART's infilling, GLM's blanks
-    transformer/encoder_decoder.py EncoderDecoder: the machine of 2017, which translates
+    transformer/decoder.py      Decoder: GPT-2 or Llama by configuration
+    transformer/costs.py        parameters, operations and cache of a decoder, from its configuration
+    transformer/packed.py       the same decoder, its matrices laid out for one token at a time
+    transformer/generate.py     generate and stream: cached, batched, with every way to stop
+    transformer/speculative.py  a small model guesses, the large one checks: faster, same distribution
+    transformer/layout.py       Layout: which tensor of a published checkpoint is which of ours
+    transformer/layouts_decoder.py GPT-2, Llama and Mistral as published
+    transformer/layouts_bert.py BERT as published: trunk, pretraining, classes, tags
+    transformer/hub.py          a named model of the hub, fetched once, data alone
+    transformer/pretrained.py   load_pretrained, save_pretrained: published weights in and out
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
@@ -123,6 +135,11 @@ layer 8  course        what turns the library into a course
     course/widgets_05.py        the explorer of chapter 05: what is left of the gradient, step by step back
     course/checks_08.py         checks of chapter 08: hidden tokens, F1, spans, padding, sixteen labels
     course/widgets_08.py        the explorer of chapter 08: hide a word, see the guesses and where they come from
+    course/dictionary.py        a dictionary of the village, and translation word by word
+    course/checks_07.py         checks of chapter 07: brevity, smoothing, a count, a stack with bugs, rules
+    course/widgets_07.py        the widget of chapter 07: what each head reads while a sentence is translated
+    course/checks_06.py         checks of chapter 06: masks, distances, heads, short cuts
+    course/widgets_06.py        the widget of chapter 06: who looks at whom
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine

@@ -76,7 +76,7 @@ def attention_weights(
         score_bhts = score_bhts + bias
     if may_look is None:
         return score_bhts.softmax(dim=-1)  # over the keys: each query spends exactly one unit
-    # The lowest finite number, not -inf: a row of nothing but -inf would be NaN, and its gradient too.
+    # Not -inf: a row of nothing else has the softmax 0/0. With the lowest number it is a mean, which is then emptied.
     score_bhts = score_bhts.masked_fill(~may_look, torch.finfo(score_bhts.dtype).min)
     return score_bhts.softmax(dim=-1).masked_fill(~may_look, 0.0)
 

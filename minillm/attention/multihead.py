@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from minillm.attention.cache import KVCache
 from minillm.attention.dot_product import attend, attend_fused, attention_weights
@@ -140,13 +141,15 @@ class MultiHeadAttention(nn.Module):
         """What each token answers to, and what it then says: (b, g, s, k) each, g the number of key heads."""
         return self._heads(self.key(x_bsd), self.key_norm, rotation), self._heads(self.value(x_bsd))
 
-    def _heads(self, x: Tensor, norm: nn.Module | None = None, rotation: Rotation | None = None) -> Tensor:
+    def _heads(self, x: Tensor, norm: nn.RMSNorm | None = None, rotation: Rotation | None = None) -> Tensor:
         """Cut the width into heads: (b, t, h · k) to (b, h, t, k).
 
         Not with `rearrange`, which takes three times as long: a model that writes one token at a time would feel it.
         """
         x = x.view(x.shape[0], x.shape[1], -1, self.config.width)
-        x_bhtk = (x if norm is None else norm(x)).transpose(1, 2)
+        if norm is not None:  # in the format of x, which under autocast is not that of the weight
+            x = F.rms_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.eps)
+        x_bhtk = x.transpose(1, 2)
         return x_bhtk if rotation is None else rotation.rotate(x_bhtk)
 
 

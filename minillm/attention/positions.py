@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RopeScaling:
-    """Llama 3's way to a longer context: slow turns are slowed `factor` times, fast ones left, the middle blended."""
+    """Llama 3.1's way to a longer context: slow turns are slowed `factor` times, fast ones left, the middle blended."""
 
     factor: float = 8.0  # how many times longer the context becomes
     low_frequency: float = 1.0  # fewer turns than this within the original context: slowed by the whole factor
@@ -64,7 +64,7 @@ class Rotation:
         b, _, t, k = x_bhtk.shape
         if self.cos.shape[-2:] != (t, k) or (self.cos.ndim == 4 and self.cos.shape[0] not in (1, b)):
             raise ValueError(
-                f"the rotation was made for shape {tuple(self.cos.squeeze().shape)} = (t, width) or (b, t, width) and "
+                f"the rotation was made for shape {tuple(self.cos.squeeze(1).shape)} = (t, width) or (b, t, width) and "
                 f"does not fit b={b}, t={t}, width={k}: positions of shape ({t},) or ({b}, {t}) and RoPE({k}) work"
             )
         # Halves (u, v) become (u cos - v sin, v cos + u sin): rolled by half, x is (v, u).
@@ -76,9 +76,14 @@ class RoPE(nn.Module):
     """Rotary positions: a pair of numbers is turned by an angle that grows with the position.
 
     The product of a turned query and a turned key depends on their distance alone. Nothing is learned or stored.
-    """
 
-    frequency: Tensor
+    >>> rope, one = RoPE(width=2), torch.tensor([[[[1.0, 0.0]]]])
+    >>> rope.rotate(one, torch.tensor([1]))  # by one radian
+    tensor([[[[0.5403, 0.8415]]]])
+    >>> here, there = rope.rotate(one, torch.tensor([7])), rope.rotate(one, torch.tensor([9]))
+    >>> bool(torch.isclose((here * there).sum(), torch.tensor(2.0).cos()))  # two positions apart
+    True
+    """
 
     def __init__(self, width: int, base: float = 10000.0, scaling: RopeScaling | None = None) -> None:
         super().__init__()
@@ -86,13 +91,16 @@ class RoPE(nn.Module):
             raise ValueError(
                 f"width={width} cannot be split into pairs to turn; width={max(2, width + width % 2)} works"
             )
-        frequency = 1 / base ** (torch.arange(0, width, 2, dtype=torch.float32) / width)
-        self.register_buffer("frequency", frequency if scaling is None else scaling.slowed(frequency), persistent=False)
+        frequency = 1 / base ** (torch.arange(0, width, 2, dtype=torch.float32, device="cpu") / width)
+        # No buffer: `model.bfloat16()` would round it, and at position 1000 that is an error of radians.
+        self.frequency = frequency if scaling is None else scaling.slowed(frequency)
 
     def at(self, positions: Tensor, dtype: torch.dtype = torch.float32) -> Rotation:
         """The rotation for `positions`, int64 (t,) or (b, t): made once, used by all layers."""
         check_positions(positions)
-        return Rotation(positions[..., None] * self.frequency.float(), dtype)
+        if self.frequency.device != positions.device:
+            self.frequency = self.frequency.to(positions.device)
+        return Rotation(positions[..., None] * self.frequency, dtype)
 
     def rotate(self, x_bhtk: Tensor, positions: Tensor) -> Tensor:
         """Turn queries or keys (b, h, t, k) that stand at `positions`, (t,) or (b, t)."""
@@ -114,7 +122,11 @@ def sinusoidal(t: int, d: int, base: float = 10000.0) -> Tensor:
 
 
 class SinusoidalPositions(nn.Module):
-    """The sinusoidal table for `context` positions: int64 positions (t,) or (b, t) in, rows of width d_model out."""
+    """The sinusoidal table for `context` positions: int64 positions (t,) or (b, t) in, rows of width d_model out.
+
+    >>> SinusoidalPositions(context=9, d_model=4)(torch.tensor([[0, 1, 2], [0, 0, 1]])).shape
+    torch.Size([2, 3, 4])
+    """
 
     table: Tensor
 
@@ -129,7 +141,13 @@ class SinusoidalPositions(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """A row to be learned for each of `context` positions: int64 positions (t,) or (b, t) in, rows of d_model out."""
+    """A row to be learned for each of `context` positions: int64 positions (t,) or (b, t) in, rows of d_model out.
+
+    Initialisation: normal with standard deviation 0.02, as in GPT-2.
+
+    >>> LearnedPositions(context=9, d_model=4)(torch.arange(3)).shape
+    torch.Size([3, 4])
+    """
 
     def __init__(self, context: int, d_model: int) -> None:
         super().__init__()
@@ -158,7 +176,11 @@ def alibi_slopes(n_head: int) -> Tensor:
 
 
 def alibi_bias(n_head: int, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-    """-slope · distance: (h, t, s) from positions (t,) and (s,), or (b, h, t, s) from (b, t) and (b, s)."""
+    """-slope · distance: (h, t, s) from positions (t,) and (s,), or (b, h, t, s) from (b, t) and (b, s).
+
+    >>> alibi_bias(1, torch.tensor([2]), torch.arange(3)) * 256
+    tensor([[[-2., -1., -0.]]])
+    """
     check_positions(query_positions)
     check_positions(key_positions)
     distance = (query_positions[..., :, None] - key_positions[..., None, :]).abs()

@@ -65,9 +65,10 @@ def analogy(answer: Callable[[list[str], Array, str, str, str], str]) -> None:
     of_one_length = "divide by the lengths of the candidates too, so that cosines are compared"
     for rows, hint in (
         ([man, king, woman, queen, [0, 1, -1, 1]], "a is taken away and b is added: b - a + c, not a - b + c"),
+        ([man, king, woman, queen, [0.4, 0.2, 0.2, 0.6]], "kong lies near a + b + c: a has a minus, b - a + c"),
         (
             [[1, 0, 0, 2], [1, 0, 0.4, 2], [0, 1, 0, 2], [0, 1, 0.8, 1.4], [0, 0, 0, -1]],
-            "a, b and c are part of the question and may not be the answer; leave them out",
+            "look at the three signs: b - a + c",
         ),
         ([man, king, woman, queen, [9, 9, 9, 9]], f"kong has a long vector, not a near one: {of_one_length}"),
         (
@@ -103,7 +104,9 @@ def step(answer: Callable[[Array, Array, Array, float], tuple[Array, Array]]) ->
     got = call(answer, word_d, company_nd, true_n, 0.5)
     expect_type(got, tuple, "step(word, company, true, 0.5)", "return two things: the word's vector, and the company's")
     expect(len(got) == 2, f"step(word, company, true, 0.5) gave {len(got)} things; wanted the word and its company")
-    _moved(answer, word_d, company_nd, true_n, 0.0, "with the rate 0 nothing moves")
+    hint = "give the new vectors, not the moves; with the rate 0 nothing moves: every move is the rate times something"
+    expect(np.shape(got[0]) != (3, 2), "step(word, company, true, 0.5) gave the company first", "first the word")
+    _moved(answer, word_d, company_nd, true_n, 0.0, hint)
     chance = np.random.default_rng()
     for _ in range(20):
         d, n = int(chance.integers(2, 6)), 7
@@ -119,7 +122,9 @@ def step(answer: Callable[[Array, Array, Array, float], tuple[Array, Array]]) ->
 def _moved(answer: Any, word_d: np.ndarray, company_nd: np.ndarray, true_n: np.ndarray, rate: float, hint: str) -> None:
     """Compare one step with ours; the wrong steps that people take are recognised by where they lead."""
     got_d, got_nd = (np.asarray(part, dtype=float) for part in call(answer, word_d, company_nd, true_n, rate))
-    error_n = 1 / (1 + np.exp(-np.clip(company_nd @ word_d, -500, 500))) - true_n
+    score_n = company_nd @ word_d
+    said_n = 1 / (1 + np.exp(-np.clip(score_n, -500, 500)))
+    error_n = said_n - true_n
     new_d, new_nd = word_d - rate * error_n @ company_nd, company_nd - rate * np.outer(error_n, word_d)
     n = len(true_n)
     common = (
@@ -134,6 +139,22 @@ def _moved(answer: Any, word_d: np.ndarray, company_nd: np.ndarray, true_n: np.n
             "the word had moved already: use the old vectors for both",
         ),
         (new_d, company_nd, "the company moves too: each by its error times the word"),
+        (new_d, 2 * company_nd - new_nd, "the word goes downhill, but the company uphill: a minus for both"),
+        (
+            new_d,
+            company_nd + (new_nd - company_nd) / n,
+            "each companion moves by its own whole error, no mean is taken",
+        ),
+        (
+            word_d - rate * (score_n - true_n) @ company_nd,
+            None,
+            "the score must go through sigmoid before it is compared",
+        ),
+        (
+            word_d - rate * (error_n * said_n * (1 - said_n)) @ company_nd,
+            None,
+            "the slope of sigmoid is in it twice: the slope of -log sigmoid is said - true, nothing more",
+        ),
     )
     if same(got_d, new_d) and same(got_nd, new_nd):
         return

@@ -31,6 +31,8 @@ def windows(answer: Callable[[list[int], int, int], list[list[int]]]) -> None:
     got: Any = call(answer, [7, 8, 9], 2, 0)
     hint = _return(got, "a list of lists, one for each token")
     expect_type(got, list, "windows([7, 8, 9], 2, 0)", hint)
+    rows = all(isinstance(row, list | tuple) for row in got)
+    expect(rows, f"windows([7, 8, 9], 2, 0) gave {got!r:.80}", "each window is a list of n tokens, one list a place")
     expect_equal(
         [list(row) for row in got], [[0, 7], [7, 8], [8, 9]], "windows([7, 8, 9], 2, 0)", _windows_cause([*got])
     )
@@ -41,7 +43,7 @@ def windows(answer: Callable[[list[int], int, int], list[list[int]]]) -> None:
         padded = [padding] * (n - 1) + tokens
         wanted = [padded[i : i + n] for i in range(length)]
         rows = [list(row) for row in call(answer, tokens, n, padding) or []]
-        cause = "the padding is the third argument, and n may be larger than the text"
+        cause = "n - 1 times the third argument stands before the text, also where n is larger than the text"
         expect_equal(rows, wanted, f"windows({tokens}, {n}, {padding})", cause)
     expect_inputs_kept(answer, [3, 1, 4, 1, 5], 3, 0)
 
@@ -50,6 +52,7 @@ def _windows_cause(rows: list[Any]) -> str:
     rows = [list(row) if isinstance(row, list | tuple) else row for row in rows]
     causes: list[tuple[list[Any], str]] = [
         ([[7, 8], [8, 9]], "the first places are missing: stand n - 1 times the padding before the text"),
+        ([[0, 0], [0, 7], [7, 8], [8, 9]], "one window too many: stand n - 1 times the padding before the text, not n"),
         ([[7, 0], [8, 7], [9, 8]], "the order is turned round: the oldest token comes first"),
         ([[0, 0], [0, 7], [7, 8]], "the window ends one too early: it ends *with* the token of its place"),
         ([[7], [7, 8], [8, 9]], "rows near the start are too short: fill them with the padding at the left"),
@@ -71,17 +74,17 @@ def _through_time(
     w: float,
     u: float,
     *,
-    slope: bool = True,
-    matrix: bool = True,
+    slope: Callable[[float], float] = lambda h: 1 - h**2,
+    back: Callable[[float, float], float] = lambda w, u: w,
     only_last: bool = False,
     here: bool = False,
 ) -> tuple[float, float]:
     """The gradients (∂h_T/∂w, ∂h_T/∂u); the flags make the slips that the check can name."""
     states, g, of_w, of_u = _forward(x, w, u), 1.0, 0.0, 0.0
     for t in range(len(x), 0, -1):
-        g *= (1 - states[t] ** 2) if slope else 1.0
+        g *= slope(states[t])
         of_w, of_u = of_w + g * states[t if here else t - 1], of_u + g * x[t - 1]
-        g *= w if matrix else 1.0
+        g *= back(w, u)
         if only_last:
             break
     return of_w, of_u
@@ -89,8 +92,14 @@ def _through_time(
 
 _SLIPS = (
     (partial(_through_time, only_last=True), "only the last step is counted: w and u were used at *every* step"),
-    (partial(_through_time, slope=False), "the slope of tanh is missing: multiply by 1 - h² at every step"),
-    (partial(_through_time, matrix=False), "going one step back multiplies by w, which is missing"),
+    (partial(_through_time, slope=lambda h: 1.0), "the slope of tanh is missing: multiply by 1 - h² at every step"),
+    (partial(_through_time, slope=lambda h: 1 - h), "the slope of tanh is 1 - h², not 1 - h"),
+    (partial(_through_time, back=lambda w, u: 1.0), "going one step back multiplies by w, which is missing"),
+    (partial(_through_time, back=lambda w, u: u), "going one step back multiplies by w, not by u"),
+    (
+        lambda x, w, u: np.sum([_through_time(x[: t + 1], w, u) for t in range(len(x))], axis=0),
+        "only the last state counts: g is 1 there, and nothing is added to g on the way back",
+    ),
     (partial(_through_time, here=True), "w multiplied the state *before* the step: h[t - 1], not h[t]"),
     (lambda x, w, u: _through_time(x, w, u)[::-1], "the two are swapped: first the gradient of w, then that of u"),
     (
@@ -125,6 +134,8 @@ def _short(x: list[float]) -> str:
 
 def _time_cause(got: Any) -> str:
     """Name a slip that gives this very answer on one of the fixed cases."""
+    if np.shape(got) != (2,):
+        return "return two numbers: the gradient of w and the gradient of u"
     for x, w, u in (([0.5, -0.3, 0.8], 0.9, 0.7), ([1.0, 0.0], 0.5, 0.7), ([0.5], 0.8, 0.6)):
         for slip, cause in _SLIPS:
             wanted = slip(x, w, u)
@@ -167,6 +178,8 @@ def lstm_step(answer: Callable[[float, float, float, dict], Any]) -> None:
     cause = "with f = 0 and i = 1 the memory is the candidate alone, tanh(0.7)"
     if math.isclose(got[1], 0.7, abs_tol=1e-9):
         cause = "the candidate g goes through tanh"
+    if math.isclose(got[1], math.tanh(0.2), abs_tol=1e-9):
+        cause = "x and h are exchanged: w · x + v · h + b, in this order"
     if math.isclose(got[1], _sigmoid(0.7), abs_tol=1e-9):
         cause = "the candidate g goes through tanh, not through the logistic function: it may be negative"
     expect_close(got[1], math.tanh(0.7), what="the memory after a step with f = 0, i = 1, candidate 0.7", hint=cause)
@@ -177,6 +190,9 @@ def lstm_step(answer: Callable[[float, float, float, dict], Any]) -> None:
         new_h, new_c = _lstm(x, h, c, gates)
         got = call(answer, x, h, c, gates)
         cause = "each gate is w · x + v · h + b with its own three numbers, then the logistic function (g: tanh)"
+        f, g = (w * x + v * h + b for w, v, b in (gates[name] for name in "fg"))
+        if math.isclose(got[1], _sigmoid(f) * c + (1 - _sigmoid(f)) * math.tanh(g), abs_tol=1e-9):
+            cause = "what is written is weighed by the input gate i, not by 1 - f: an LSTM may keep *and* write"
         expect_close(got[1], new_c, what="c' for random gates", hint=cause)
         cause = "h' shows the *new* memory: o · tanh(c'), and o looks at the old h"
         expect_close(got[0], new_h, what="h' for random gates", hint=cause)
@@ -266,6 +282,8 @@ def _gates_cause(weights: Gates, gap: int) -> str:
         return "the candidate g does not look at the value, so there is nothing to write"
     if weights["g"][0] < 0:
         return "the candidate g has the wrong sign: a negative weight of the value writes the opposite"
+    if abs(weights["g"][1] + weights["g"][3]) > abs(weights["g"][0]):
+        return "the bias and the flag drown the value in the candidate g: its sign must be the sign of the value"
     if level("o", 0.0) < 1e-3:
         return "the output gate is shut at the end, so nothing is shown"
     if level("i", 0.0) > 0.05:

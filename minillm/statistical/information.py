@@ -31,11 +31,14 @@ def _distribution(values: npt.ArrayLike, name: str, axes: int = 1) -> np.ndarray
     return array
 
 
-def _pair(p_v: npt.ArrayLike, q_v: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _logs_where_it_happens(p_v: npt.ArrayLike, q_v: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return p, log p and log q at the outcomes that p allows; log q is -inf where q says never."""
     truth, model = _distribution(p_v, "p_v"), _distribution(q_v, "q_v")
     if truth.shape != model.shape:
         raise ValueError(f"p_v has {truth.size} outcomes and q_v {model.size}; both speak of the same outcomes")
-    return truth, model
+    happens = truth > 0
+    with np.errstate(divide="ignore"):
+        return truth[happens], np.log(truth[happens]), np.log(model[happens])
 
 
 def _log_base(base: float) -> float:
@@ -67,12 +70,8 @@ def cross_entropy(p_v: npt.ArrayLike, q_v: npt.ArrayLike, *, base: float = math.
     >>> cross_entropy([0.5, 0.5], [1.0, 0.0])
     inf
     """
-    truth, model = _pair(p_v, q_v)
-    log_base = _log_base(base)
-    happens = truth > 0
-    if (model[happens] == 0).any():
-        return math.inf
-    return max(0.0, -float(truth[happens] @ np.log(model[happens]))) / log_base
+    truth, _, log_model = _logs_where_it_happens(p_v, q_v)
+    return max(0.0, -float(truth @ log_model)) / _log_base(base)
 
 
 def kl_divergence(p_v: npt.ArrayLike, q_v: npt.ArrayLike, *, base: float = math.e) -> float:
@@ -86,13 +85,9 @@ def kl_divergence(p_v: npt.ArrayLike, q_v: npt.ArrayLike, *, base: float = math.
     >>> kl_divergence([0.5, 0.5], [1.0, 0.0])
     inf
     """
-    truth, model = _pair(p_v, q_v)
-    log_base = _log_base(base)
-    happens = truth > 0
-    if (model[happens] == 0).any():
-        return math.inf
+    truth, log_truth, log_model = _logs_where_it_happens(p_v, q_v)
     # log p - log q, not log(p / q): the quotient overflows for tiny q
-    return max(0.0, float(truth[happens] @ (np.log(truth[happens]) - np.log(model[happens])))) / log_base
+    return max(0.0, float(truth @ (log_truth - log_model))) / _log_base(base)
 
 
 def conditional_entropy(joint: npt.ArrayLike, *, base: float = math.e) -> float:

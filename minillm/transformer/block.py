@@ -30,7 +30,11 @@ MLPName = Literal["relu", "gelu", "gelu_tanh", "relu2", "silu", "swiglu"]
 
 
 class LayerNorm(nn.Module):
-    """Each token's numbers moved to mean 0 and variance 1, then stretched and shifted by what was learned."""
+    """Each token's numbers moved to mean 0 and variance 1, then stretched and shifted by what was learned.
+
+    >>> LayerNorm(4)(torch.tensor([[[1.0, 1.0, 3.0, 3.0]]])).detach()
+    tensor([[[-1.0000, -1.0000,  1.0000,  1.0000]]])
+    """
 
     def __init__(self, d_model: int, eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__()
@@ -49,7 +53,11 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Each token's numbers brought to a mean square of 1, then stretched: LayerNorm without the mean."""
+    """Each token's numbers brought to a mean square of 1, then stretched: LayerNorm without the mean.
+
+    >>> RMSNorm(2)(torch.tensor([[[1.0, 7.0]]])).detach()  # a mean square of 25
+    tensor([[[0.2000, 1.4000]]])
+    """
 
     def __init__(self, d_model: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -57,7 +65,8 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x_btd: Tensor) -> Tensor:
-        return F.rms_norm(x_btd, self.weight.shape, self.weight, self.eps)
+        # in the format of x, which under autocast may not be that of the weight
+        return F.rms_norm(x_btd, self.weight.shape, self.weight.to(x_btd.dtype), self.eps)
 
     def plain(self, x: Tensor) -> Tensor:
         """The same, written out."""
@@ -76,7 +85,11 @@ def gelu(x: Tensor, tanh: bool = False) -> Tensor:
 
 
 def relu2(x: Tensor) -> Tensor:
-    """The square of what is above zero."""
+    """The square of what is above zero.
+
+    >>> relu2(torch.tensor([-3.0, 3.0]))
+    tensor([0., 9.])
+    """
     return F.relu(x).square()
 
 
@@ -91,7 +104,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class MLP(nn.Module):
-    """Two maps with a bend between them, the same for every token: down(activation(up(x)))."""
+    """Two maps with a bend between them, the same for every token: down(activation(up(x))).
+
+    >>> MLP(d_model=4, d_hidden=16, activation="relu")(torch.randn(2, 3, 4)).shape
+    torch.Size([2, 3, 4])
+    """
 
     def __init__(self, d_model: int, d_hidden: int, activation: str = "gelu", bias: bool = True) -> None:
         super().__init__()
@@ -106,7 +123,11 @@ class MLP(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """An MLP with a gate: down(silu(gate(x)) · up(x)); it has three matrices where `MLP` has two."""
+    """An MLP with a gate: down(silu(gate(x)) · up(x)); it has three matrices where `MLP` has two.
+
+    >>> sum(p.numel() for p in SwiGLU(d_model=4, d_hidden=16).parameters())
+    192
+    """
 
     def __init__(self, d_model: int, d_hidden: int, bias: bool = False) -> None:
         super().__init__()

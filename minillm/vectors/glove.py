@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from minillm.vectors.cooccurrence import Cooccurrence, count_pairs
+from minillm.vectors.vocabulary import check_seed, check_whole_numbers
 from minillm.vectors.word_vectors import WordVectors
 
 BATCH = 1024  # pairs that see the same vectors
@@ -58,25 +59,16 @@ class GloVe(WordVectors):
         learning_rate: float = 0.05,
     ) -> None:
         super().__init__()
-        whole = {"dimensions": dimensions, "window": window, "min_count": min_count, "epochs": epochs}
-        for name, value in whole.items():
-            if not isinstance(value, int) or value < 1:
-                usual = {"dimensions": 100, "window": 10, "min_count": 2, "epochs": 25}[name]
-                raise ValueError(f"{name}={value!r} must be a whole number from 1; {usual} is usual")
-        if not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise ValueError(f"seed={seed!r} must be a whole number from 0; 0 works")
+        whole = {"dimensions": (dimensions, 100), "window": (window, 10)}
+        check_whole_numbers(whole | {"min_count": (min_count, 2), "epochs": (epochs, 25)})
+        check_seed(seed)
         for name, value, usual in (("x_max", x_max, 100), ("learning_rate", learning_rate, 0.05)):
             if not 0 < value < math.inf:
                 raise ValueError(f"{name}={value!r} must be above 0 and finite; {usual} is usual")
         if not 0 <= count_power <= 1:
             raise ValueError(f"count_power={count_power!r} must be from 0 to 1; 0.75 is usual")
-        self.dimensions, self.window, self.min_count, self.epochs, self.seed = (
-            dimensions,
-            window,
-            min_count,
-            epochs,
-            seed,
-        )
+        self.dimensions, self.window, self.min_count = dimensions, window, min_count
+        self.epochs, self.seed = epochs, seed
         self.x_max, self.count_power, self.learning_rate = x_max, count_power, learning_rate
 
     def fit(self, sentences: Iterable[Sequence[str]]) -> Self:

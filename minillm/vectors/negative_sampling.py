@@ -22,7 +22,7 @@ from torch.nn.functional import logsigmoid
 def loss_and_gradient(centre_d: Tensor, target_nd: Tensor, label_n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss in nats of one centre word against n target words, and its gradients for both, by hand.
 
-    The gradients have the shapes (d,) and (n, d) of what they move. This is the plain twin of `blocks.gradients`.
+    The gradients have the shapes (d,) and (n, d) of what they move. `blocks.py` is the fast twin.
 
     >>> centre_d, target_nd = torch.tensor([1.0, 0.0]), torch.tensor([[0.0, 1.0], [0.0, 2.0]])
     >>> loss, centre_gradient_d, target_gradient_nd = loss_and_gradient(centre_d, target_nd, torch.tensor([1.0, 0.0]))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minillm.attention import masks
@@ -16,6 +16,7 @@ def rule(t, s, may_look):
 sizes = st.tuples(st.integers(1, 9), st.integers(0, 6)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
 
+@settings(deadline=None, max_examples=60)
 @given(sizes, st.integers(1, 12), st.integers(0, 16))
 def test_each_builder_follows_its_rule(size, window, length):
     t, s = size

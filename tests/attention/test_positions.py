@@ -76,6 +76,14 @@ def test_a_rotation_made_once_serves_every_layer():
     assert_close(half.float(), rope.rotate(x, torch.arange(T)), rtol=0.05, atol=0.05)
 
 
+def test_the_turns_stay_exact_when_the_model_becomes_half_precision():
+    x, place = random(B, H, T, K), torch.arange(T) + 3000
+    assert torch.equal(RoPE(K).bfloat16().rotate(x, place), RoPE(K).rotate(x, place))
+    with torch.device("meta"):
+        empty = RoPE(K)
+    assert torch.equal(empty.rotate(x, place), RoPE(K).rotate(x, place))
+
+
 def test_rope_holds_nothing_that_is_learned_or_stored():
     assert list(RoPE(K).parameters()) == []
     assert RoPE(K).state_dict() == {}

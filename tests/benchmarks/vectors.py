@@ -11,6 +11,7 @@ negatives and epochs, three seeds.
 """
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -97,10 +98,18 @@ def speed(size: int, turns: int, architecture: str) -> None:
     print(f"median ratio {statistics.median(ratios):.2f}; of processor time {statistics.median(processor_ratios):.2f}")
 
 
+def mean_and_error(values: list[float]) -> str:
+    """Return the mean, its standard error and each value: a difference below the errors is none."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else math.nan
+    return f"{statistics.mean(values):.3f} ± {error:.3f} ({' '.join(f'{value:.2f}' for value in values)})"
+
+
 def accuracy(stories: int, seeds: int) -> None:
     """Print the accuracies of each relation, means over seeds."""
     sentences, analogies, kinds = village_sentences(stories), Village(seed=0).world.analogies, groups()
-    print(f"{sum(map(len, sentences)):,} words; means over {seeds} seeds; in brackets each seed")
+    print(
+        f"{sum(map(len, sentences)):,} words; means over {seeds} seeds ± their standard errors; in brackets each seed"
+    )
     for architecture in ("skip-gram", "cbow"):
         for name, train in {"gensim": gensim, "ours": ours, "GloVe": glove}.items():
             if name == "GloVe" and architecture == "cbow":
@@ -111,10 +120,7 @@ def accuracy(stories: int, seeds: int) -> None:
                 for relation, pairs in analogies.items():
                     found.setdefault(relation, []).append(analogy_accuracy(vectors, pairs))
                 found.setdefault("neighbours", []).append(neighbour_accuracy(vectors, kinds))
-            line = "  ".join(
-                f"{relation} {statistics.mean(values):.3f} ({' '.join(f'{value:.2f}' for value in values)})"
-                for relation, values in found.items()
-            )
+            line = "  ".join(f"{relation} {mean_and_error(values)}" for relation, values in found.items())
             print(f"{architecture:9} {name:6}  {line}", flush=True)
 
 

@@ -215,6 +215,17 @@ def only_the_true(word, company, true, rate):
     return word + rate * true @ company, company + rate * np.outer(true, word)
 
 
+def no_sigmoid(word, company, true, rate):
+    error = company @ word - true
+    return word - rate * error @ company, company - rate * np.outer(error, word)
+
+
+def slope_twice(word, company, true, rate):
+    error = error_of(word, company, true)
+    error = error * (error + true) * (1 - error - true)
+    return word - rate * error @ company, company - rate * np.outer(error, word)
+
+
 def word_alone(word, company, true, rate):
     return right_step(word, company, true, rate)[0], company
 
@@ -238,7 +249,12 @@ def test_right_step(answer):
         (step_in_place, "changed its argument"),
         (overflows, "nan at 1000"),
         (lambda *given: right_step(*given)[0], "return two things"),
-        (lambda *given: right_step(*given)[::-1], "shape"),
+        (lambda *given: right_step(*given)[::-1], "first the word"),
+        (lambda *given: list(right_step(*given)), "tuple"),
+        (lambda *given: (given[0] - right_step(*given)[0], given[1] - right_step(*given)[1]), "give the new vectors"),
+        (lambda *given: (right_step(*given)[0], 2 * given[1] - right_step(*given)[1]), "but the company uphill"),
+        (no_sigmoid, "must go through sigmoid"),
+        (slope_twice, "the slope of sigmoid is in it twice"),
         (lambda word, company, true, rate: right_step(word, company, true, 0.5), "nothing moves"),
         (lambda *given: None, "return two things"),
     ],

@@ -69,13 +69,21 @@ def test_the_seed_decides_the_order():
     assert first(0) == first(0) != first(1)
 
 
-def test_like_lengths_go_together_and_the_short_do_not_always_come_first():
+def test_like_lengths_go_together():
     pairs = make_pairs(400)
     stream = pair_batches(pairs, 16, begin=BEGIN, end=END, generator=torch.Generator().manual_seed(0))
     batches = [next(stream) for _ in range(25)]
     used, room = sum(int(b.source_length_b.sum()) for b in batches), sum(b.source_bs.numel() for b in batches)
     assert used / room > 0.9  # in the order given it is about 0.6
-    widths = [batch.source_bs.shape[1] for batch in batches]
+
+
+def test_which_pairs_meet_and_which_batch_comes_first_are_drawn_for_every_pass():
+    stream = pair_batches(make_pairs(400), 8, begin=BEGIN, end=END, generator=torch.Generator().manual_seed(0))
+    passes = [[next(stream) for _ in range(50)] for _ in range(2)]
+    first, second = ({frozenset(batch.source_bs[:, 0].tolist()) for batch in batches} for batches in passes)
+    assert len(first & second) < 10  # the first token is the pair's own number
+    one_pool = pair_batches(make_pairs(100), 8, begin=BEGIN, end=END, generator=torch.Generator().manual_seed(0))
+    widths = [next(one_pool).source_bs.shape[1] for _ in range(13)]
     assert widths != sorted(widths)
 
 

@@ -234,6 +234,16 @@ def test_more_sources_than_go_into_one_batch_come_back_in_their_order(monkeypatc
     assert model.translate([], begin=BEGIN, end=END, max_tokens=5) == []
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_translation_is_without_dropout_and_leaves_the_mode_as_it_was(training, monkeypatch):
+    model, modes = make(attention="additive").train(training), []
+    step = model.step
+    monkeypatch.setattr(model, "step", lambda *given: (modes.append(model.decoder.training), step(*given))[1])
+    model.translate([[3, 4]], begin=BEGIN, end=END, max_tokens=3)
+    assert modes and not any(modes)
+    assert model.training is model.decoder.training is training
+
+
 def test_the_first_loss_is_that_of_no_idea():
     model = make(target_vocabulary=90, attention="additive", d_hidden=64)
     assert model.loss(batch_of()).item() == pytest.approx(math.log(90), abs=0.4)

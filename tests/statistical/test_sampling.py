@@ -58,6 +58,27 @@ def test_ties_go_to_the_lower_token_and_exactly_k_are_kept():
     assert next_distribution(flat, top_k=99).tolist() == pytest.approx([0.2] * 5)
 
 
+@pytest.mark.parametrize("v", [3, 40, 5000])
+def test_among_many_equals_the_lower_ids_win(v):
+    """Long rows: a sort that is not stable keeps short ones in order all the same."""
+    logits = torch.zeros(2, v)
+    logits[1, 1::2] = 1.0  # the odd ids first, then the even ones
+    k = v // 2 + 1
+    odd = list(range(1, v, 2))
+    kept = [row.nonzero().flatten().tolist() for row in next_distribution(logits, top_k=k)]
+    assert kept == [list(range(k)), sorted(odd + list(range(0, v, 2))[: k - len(odd)])]
+    assert next_distribution(logits, top_p=1.5 / v)[0].nonzero().flatten().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("p_v", [[0.5, 0.3, 0.2], [0.4, 0.3, 0.1, 0.1, 0.1], [0.1] * 10])
+def test_mass_of_exactly_p_is_enough(p_v):
+    """0.5 + 0.3 is 0.8, whatever float64 makes of the sum: the token after it is not kept."""
+    for n in range(1, len(p_v)):
+        top_p = round(sum(p_v[:n]), 10)
+        assert np.flatnonzero(next_distribution(np.log(p_v), top_p=top_p)).tolist() == list(range(n))
+        assert np.flatnonzero(next_distribution(np.log(p_v), top_p=top_p + 1e-9)).tolist() == list(range(n + 1))
+
+
 def test_top_p_keeps_the_smallest_set_that_reaches_p():
     logits = np.log([0.1, 0.5, 0.15, 0.25])
     for p, kept in ((1e-9, [1]), (0.5, [1]), (0.51, [1, 3]), (0.75, [1, 3]), (0.76, [1, 2, 3]), (1.0, [0, 1, 2, 3])):
@@ -158,3 +179,19 @@ def test_names_keep_their_promises():
         sample_next(torch.randn(3, 5), top_k=2, top_p=0.5, generator=torch.Generator())
         sample_next(np.zeros(4))
     assert broken == []
+
+
+@pytest.mark.parametrize("top_k, top_p", [(3, None), (None, 0.6), (None, 0.999), (7, 0.6)])
+def test_cuts_of_a_large_vocabulary_are_those_of_a_full_sort(top_k, top_p):
+    """Only what may be kept is sorted; with many equals, few large ones, or neither, the answer is the same."""
+    for spread in (0.01, 1.0, 8.0):
+        logits_bv = (
+            torch.randn(2, 3000, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * spread
+        ).round()
+        found_bv = next_distribution(logits_bv, 1.0, top_k, top_p)
+        for found, logits, p in zip(found_bv, logits_bv, logits_bv.softmax(-1), strict=True):
+            ranked = sorted(range(3000), key=lambda i: (-logits[i], i))[: top_k or 3000]
+            share = p[ranked] / p[ranked].sum()
+            kept = 1 + int((share.cumsum(0)[:-1] < (top_p or 2) - 1e-12).sum())
+            assert sorted(ranked[:kept]) == found.nonzero()[:, 0].tolist()
+            assert_close(found[ranked[:kept]], share[:kept] / share[:kept].sum())

@@ -231,6 +231,31 @@ def test_dropout_is_for_training():
     assert_close(ours(x), block()(x))
 
 
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("fused", [True, False])
+def test_half_precision_is_close_and_warns_of_nothing(norm, norm_first, fused):
+    ours = block({"qk_norm": True, "n_kv_head": 1}, norm=norm, norm_first=norm_first, mlp="swiglu")
+    x, rope = random(B, T, D), RoPE(D // H)
+    whole = ours(x, rope=rope, causal=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        automatic = ours(x, rope=rope, causal=True, fused=fused)
+    half = ours.bfloat16()(x.bfloat16(), rope=rope, causal=True, fused=fused)
+    assert half.dtype == torch.bfloat16
+    for result in (automatic, half):
+        assert_close(result.float(), whole, rtol=0.05, atol=0.1)
+
+
+@pytest.mark.no_promises
+@pytest.mark.parametrize("cross", [True, False])
+def test_it_compiles_as_one_graph(cross):
+    """With the eager backend: what is tested is that nothing in it stops the tracer."""
+    ours, rope = block({"qk_norm": True}, norm="rms", cross_attention=cross), RoPE(D // H)
+    x, source = random(B, T, D), random(B, S, D, seed=1) if cross else None
+    compiled = torch.compile(ours, backend="eager", fullgraph=True)
+    assert_close(compiled(x, source, rope=rope, causal=True), ours(x, source, rope=rope, causal=True))
+
+
 def test_each_configuration_has_its_parts():
     for norm, mlp, bias in itertools.product(["layer", "rms"], ["gelu", "swiglu"], [True, False]):
         ours = block({"bias": bias}, norm=norm, mlp=mlp, bias=bias)

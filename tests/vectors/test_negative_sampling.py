@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from torch.testing import assert_close
 
 from minillm.vectors import blocks
-from minillm.vectors.blocks import Blocks, band_of, cbow_gradients, reaches, skip_gram_gradients
+from minillm.vectors.blocks import Blocks, band_of, cbow_moves, reaches, skip_gram_moves
 from minillm.vectors.negative_sampling import (
     keep_probability,
     learning_rate_at,
@@ -17,7 +17,7 @@ from minillm.vectors.negative_sampling import (
     noise_distribution,
 )
 
-B, D, WINDOW, NOISE, NEGATIVES = 3, 7, 2, 5, 4
+B, D, WINDOW, NOISE, NEGATIVES, RATE = 6, 7, 2, 5, 4, 0.3
 
 
 def random(seed, *shape):
@@ -68,7 +68,7 @@ def test_skip_gram_in_blocks_is_the_sum_of_the_plain_twin():
     near, pairs_bt, pairs = made_up_blocks()
     columns = blocks.ROWS + 2 * WINDOW
     centre, target = random(5, B, blocks.ROWS, D), random(6, B, columns + NOISE, D)
-    got = skip_gram_gradients(centre, target, near, pairs_bt, NEGATIVES)
+    got = skip_gram_moves(centre, target, near, pairs_bt, NEGATIVES, RATE)
     want = torch.zeros_like(centre), torch.zeros_like(target)
     share = NEGATIVES / NOISE  # of a pair's noise that each shared noise word stands for
     for b, t, s in pairs:
@@ -76,16 +76,18 @@ def test_skip_gram_in_blocks_is_the_sum_of_the_plain_twin():
             _, g_centre, g_target = loss_and_gradient(
                 centre[b, t], target[b, at : at + 1], torch.tensor([label], dtype=torch.float64)
             )
-            want[0][b, t] -= weight * g_centre
-            want[1][b, at] -= weight * g_target[0]
+            want[0][b, t] -= RATE * weight * g_centre
+            want[1][b, at] -= RATE * weight * g_target[0]
     assert_close(got, want)
 
 
-def test_cbow_in_blocks_is_autograds_with_whole_gradients_for_neighbours():
+@pytest.mark.parametrize("sharing", [1, 2, 3])
+def test_cbow_in_blocks_is_autograds_with_whole_gradients_for_neighbours(sharing):
     near, pairs_bt, pairs = made_up_blocks()
     columns = blocks.ROWS + 2 * WINDOW
-    neighbour, target = random(7, B, columns, D).requires_grad_(), random(8, B, blocks.ROWS + NOISE, D).requires_grad_()
-    got = cbow_gradients(neighbour.detach(), target.detach(), near, pairs_bt, NEGATIVES)
+    given = random(7, B, columns, D), random(8, B, blocks.ROWS, D), random(9, B // sharing, NOISE, D)
+    got = cbow_moves(*given, near, pairs_bt, NEGATIVES, RATE)
+    neighbour, word, noise = (tensor.requires_grad_() for tensor in given)
     loss = torch.zeros((), dtype=torch.float64)
     for b in range(B):
         for t in range(blocks.ROWS):
@@ -94,19 +96,19 @@ def test_cbow_in_blocks_is_autograds_with_whole_gradients_for_neighbours():
                 continue
             total = neighbour[b, at].sum(0)
             mean = (total - total.detach()) + total.detach() / len(at)  # the mean, whose gradient reaches each in full
-            loss = loss - torch.nn.functional.logsigmoid(mean @ target[b, t])
-            noise = target[b, blocks.ROWS :]
-            loss = loss - NEGATIVES / NOISE * torch.nn.functional.logsigmoid(-noise @ mean).sum()
+            loss = loss - logsigmoid(mean @ word[b, t])
+            loss = loss - NEGATIVES / NOISE * logsigmoid(-noise[b // sharing] @ mean).sum()
     loss.backward()
-    assert_close(got, (-neighbour.grad, -target.grad))
+    assert_close(got, tuple(-RATE * tensor.grad for tensor in given))
 
 
 @pytest.mark.no_promises
-def test_blocks_hold_every_pair_within_reach_and_no_other():
+@pytest.mark.parametrize("sharing", [1, 2, 4])
+def test_blocks_hold_every_pair_within_reach_and_no_other(sharing):
     lengths = [1, 7, 2, 30, 5]
     sentence_n = torch.repeat_interleave(torch.tensor(lengths))
     id_n = torch.arange(len(sentence_n))  # every word is its own position
-    cut = Blocks.cut(id_n, sentence_n, WINDOW, torch.linspace(0.1, 1, 10), torch.Generator().manual_seed(0))
+    cut = Blocks.cut(id_n, sentence_n, WINDOW, torch.linspace(0.1, 1, 10), torch.Generator().manual_seed(0), sharing)
     near = reaches(WINDOW)[cut.reach_bt]
     seen = set()
     for b, t, offset in near.nonzero().tolist():
@@ -115,6 +117,9 @@ def test_blocks_hold_every_pair_within_reach_and_no_other():
     close = {(i, i + 1) for i in range(len(id_n) - 1) if sentence_n[i] == sentence_n[i + 1]}  # any reach sees these
     assert close | {(j, i) for i, j in close} <= seen
     assert len(seen) == int(cut.pairs_bt.sum()) == int(near.sum())
+    steps = list(cut.steps(sharing))
+    assert [len(step.noise) * sharing for step in steps] == [len(step) for step in steps]
+    assert_close(torch.cat([step.noise for step in steps]), cut.noise)
 
 
 def test_every_reach_is_as_likely():
@@ -141,7 +146,7 @@ def test_noise_is_drawn_as_often_as_it_should_be():
         noise_v.cumsum(0).float(),
         torch.Generator().manual_seed(2),
     )
-    share = torch.bincount(cut.noise_be.flatten(), minlength=3) / cut.noise_be.numel()
+    share = torch.bincount(cut.noise.flatten(), minlength=3) / cut.noise.numel()
     assert_close(share.double(), noise_v, atol=0.01, rtol=0)
 
 
