@@ -133,13 +133,13 @@ layer 8  course        what turns the library into a course
     course/widgets_04.py        the widget of chapter 04: an analogy as a parallelogram
     course/checks_05.py         checks of chapter 05: windows, the way back through time, memory and gates
     course/widgets_05.py        the explorer of chapter 05: what is left of the gradient, step by step back
-    course/checks_08.py         checks of chapter 08: hidden tokens, F1, spans, padding, sixteen labels
-    course/widgets_08.py        the explorer of chapter 08: hide a word, see the guesses and where they come from
+    course/checks_06.py         checks of chapter 06: masks, distances, heads, short cuts
+    course/widgets_06.py        the widget of chapter 06: who looks at whom
     course/dictionary.py        a dictionary of the village, and translation word by word
     course/checks_07.py         checks of chapter 07: brevity, smoothing, a count, a stack with bugs, rules
     course/widgets_07.py        the widget of chapter 07: what each head reads while a sentence is translated
-    course/checks_06.py         checks of chapter 06: masks, distances, heads, short cuts
-    course/widgets_06.py        the widget of chapter 06: who looks at whom
+    course/checks_08.py         checks of chapter 08: hidden tokens, F1, spans, padding, sixteen labels
+    course/widgets_08.py        the explorer of chapter 08: hide a word, see the guesses and where they come from
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
