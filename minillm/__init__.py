@@ -138,6 +138,8 @@ layer 8  course        what turns the library into a course
     course/dictionary.py        a dictionary of the village, and translation word by word
     course/checks_07.py         checks of chapter 07: brevity, smoothing, a count, a stack with bugs, rules
     course/widgets_07.py        the widget of chapter 07: what each head reads while a sentence is translated
+    course/checks_08.py         checks of chapter 08: hidden tokens, F1, spans, padding, sixteen labels
+    course/widgets_08.py        the explorer of chapter 08: hide a word, see the guesses and where they come from
     course/checks_09.py         checks of chapter 09: targets, the nucleus, a cache's reads, a leak, a small budget
     course/widgets_09.py        the explorer of chapter 09: one next word under temperature, top-k and top-p
     course/tiny_decoder.py      a decoder made by a recipe: how the open exercise of chapter 10 is judged
