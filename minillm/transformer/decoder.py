@@ -69,8 +69,8 @@ class DecoderConfig:
             raise ValueError(f"positions={self.positions!r} must be one of {', '.join(PositionName.__args__)}")
         if self.moe is not None and (self.moe.d_model != self.d_model or self.d_hidden is not None):
             raise ValueError(
-                f"d_model={self.d_model} and d_hidden={self.d_hidden} beside moe with d_model={self.moe.d_model}: the widths "
-                "must be the same, and the hidden width is moe's to say; d_hidden=None works"
+                f"d_model={self.d_model} and d_hidden={self.d_hidden} beside moe with d_model={self.moe.d_model}: "
+                "the widths must be the same, and the hidden width is moe's to say; d_hidden=None works"
             )
         width = self.block.attention.width  # makes the block's configuration, which checks its own part
         if self.positions == "rope" and width % 2:

@@ -72,8 +72,8 @@ def save_pretrained(
     """Write a model so that the transformers package, and `load_pretrained`, can read it.
 
     `layout` is "gpt2", "llama", "mistral" or "mixtral" for a `Decoder`; "bert" for a `MaskedLM`, "bert-trunk",
-    "bert-classifier" or "bert-tagger" for the others. Weights of more than `largest` bytes are cut into several files. Raises ValueError
-    when the layout has no words for what the model is, before anything is written.
+    "bert-classifier" or "bert-tagger" for the others. Weights of more than `largest` bytes are cut into several files.
+    Raises ValueError when the layout has no words for what the model is, before anything is written.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout={layout!r} is not known; known: {', '.join(LAYOUTS)}")
