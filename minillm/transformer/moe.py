@@ -196,8 +196,9 @@ class MoE(nn.Module):
     def _route(self, x_nd: Tensor) -> tuple[Tensor, Tensor]:
         """The experts of each token and their weights, (n, k); who finds no room has expert n_expert and weight 0."""
         config, logits_ne = self.config, self.router_logits(x_nd)
-        log_score_ne = logits_ne.log_softmax(-1) if config.score == "softmax" else F.logsigmoid(logits_ne)
-        probability_ne = log_score_ne.softmax(-1)  # softmax of logarithms: each over their sum
+        is_softmax = config.score == "softmax"
+        log_score_ne = logits_ne.log_softmax(-1) if is_softmax else F.logsigmoid(logits_ne)
+        probability_ne = log_score_ne.exp() if is_softmax else log_score_ne.softmax(-1)  # each score over their sum
         wish_ne = log_score_ne if self.bias_e is None else log_score_ne.exp() + self.bias_e
         chosen_nk = wish_ne.topk(config.top_k, dim=-1).indices  # the bias has a say here, and none in the weights
         weight_nk = log_score_ne.gather(-1, chosen_nk)

@@ -2,8 +2,8 @@
 
     y_n = Σ_k weight_nk · expert_{chosen_nk}(x_n)
 
-The loop goes through the experts with a mask: the twin that is easy to believe. The sorted way puts all tokens of an
-expert side by side once, so that every expert reads one piece. The grouped way hands all pieces to one product.
+The loop goes through experts and choices with a mask: the twin that is easy to believe. The sorted way puts all tokens
+of an expert side by side once, so that every expert reads one piece. The grouped way hands all pieces to one product.
 
 Paper:   capacity: Fedus, Zoph and Shazeer 2021, "Switch Transformers", §2.2, eq. 3, arXiv:2101.03961; the order of
          choices: Lepikhin et al. 2020, "GShard", §2.2, arXiv:2006.16668; grouped products: Gale et al. 2022,
@@ -30,12 +30,12 @@ Experts = Sequence[MLP | SwiGLU]
 
 
 def dispatch_loop(experts: Experts, x_nd: Tensor, chosen_nk: Tensor, weight_nk: Tensor) -> Tensor:
-    """Each expert in turn: which tokens chose it, and what it makes of them. The plain twin of the two below."""
+    """The formula as it stands: for each expert and each place among the choices, the tokens that have it there."""
     y_nd = torch.zeros_like(x_nd)
     for number, expert in enumerate(experts):
-        chose_it_nk = chosen_nk == number
-        mine_n, weight_n = chose_it_nk.any(dim=-1), (weight_nk * chose_it_nk).sum(dim=-1)
-        y_nd[mine_n] += (weight_n[mine_n, None] * _run(expert, x_nd[mine_n])).to(y_nd.dtype)
+        for choice in range(chosen_nk.shape[1]):
+            mine_n = chosen_nk[:, choice] == number
+            y_nd[mine_n] += (weight_nk[mine_n, choice, None] * _run(expert, x_nd[mine_n])).to(y_nd.dtype)
     return y_nd
 
 
@@ -43,11 +43,12 @@ def dispatch_sorted(experts: Experts, x_nd: Tensor, chosen_nk: Tensor, weight_nk
     """The same with all choices sorted by expert: tokens are copied there and back once, not once an expert."""
     order, token, count_e = _by_expert(chosen_nk, len(experts))
     sizes = count_e.tolist()
-    kept = sum(sizes)  # choices that were turned away come last
-    order, token = order[:kept], token[:kept]
-    pieces = x_nd.index_select(0, token).split(sizes)
-    made = torch.cat([_run(expert, piece) for expert, piece in zip(experts, pieces, strict=True)])
-    return _add_up(x_nd, token, made, weight_nk.flatten()[order])
+    order, token = order[: sum(sizes)], token[: sum(sizes)]  # choices that were turned away come last
+    pieces = x_nd.index_select(0, token).split(sizes), token.split(sizes), weight_nk.flatten()[order].split(sizes)
+    y_nd = torch.zeros_like(x_nd)
+    for expert, piece, rows, weight in zip(experts, *pieces, strict=True):
+        y_nd.index_add_(0, rows, (_run(expert, piece) * weight[:, None]).to(y_nd.dtype))
+    return y_nd
 
 
 def dispatch_grouped_mm(experts: Experts, x_nd: Tensor, chosen_nk: Tensor, weight_nk: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from minillm.transformer.moe import MoE, MoEConfig
 from minillm.transformer.moe_dispatch import DISPATCH
 
 TOKENS, EXPERTS, CHOSEN = 4096, 8, 2
-WIDTHS = ((64, 128), (128, 256), (256, 512))  # of the stream, inside an expert
+WIDTHS = ((32, 48), (64, 88), (128, 176), (256, 344))  # of the stream, inside an expert
 
 
 def dense(experts: Any, x_nd: Tensor, chosen_nk: Tensor, weight_nk: Tensor) -> Tensor:
@@ -30,6 +30,15 @@ def dense(experts: Any, x_nd: Tensor, chosen_nk: Tensor, weight_nk: Tensor) -> T
     y_nd = torch.zeros_like(x_nd)
     for number, expert in enumerate(experts):
         y_nd = y_nd + weight_ne[:, number, None] * expert(x_nd[None])[0]
+    return y_nd
+
+
+def one_pass(experts: Any, x_nd: Tensor, chosen_nk: Tensor, weight_nk: Tensor) -> Tensor:
+    """A loop over the experts alone, each of which gathers all its tokens at once, as published models have it."""
+    y_nd = torch.zeros_like(x_nd)
+    for number, expert in enumerate(experts):
+        row, choice = torch.where(chosen_nk == number)
+        y_nd.index_add_(0, row, weight_nk[row, choice, None] * expert(x_nd[None, row])[0])
     return y_nd
 
 
@@ -66,7 +75,7 @@ def one_width(d_model: int, d_hidden: int) -> None:
     def forward(name: str) -> None:
         run(name)
 
-    ways = {name: name for name in names} | {"all experts": "dense"}
+    ways = {name: name for name in names} | {"loop, one pass an expert": "one_pass", "all experts": "dense"}
     x_btd.requires_grad_()
     shape = f"{d_model} wide, experts {d_hidden} wide, {TOKENS} tokens"
     compare(f"forward and back, {shape}", {way: lambda name=name: step(name) for way, name in ways.items()})
@@ -80,7 +89,7 @@ def main() -> None:
     """Print all widths."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    DISPATCH["dense"] = dense
+    DISPATCH.update({"dense": dense, "one_pass": one_pass})
     for widths in WIDTHS:
         one_width(*widths)
 
