@@ -233,7 +233,7 @@ def test_ours_read_by_them_and_by_us(name, tmp_path):
     ("fields", "said"),
     [
         ({"num_local_experts": 10**9}, "num_local_experts=1000000000, but there are only"),
-        ({"num_local_experts": 30}, "num_local_experts=30, but there are only 45 tensors"),  # in each of two layers
+        ({"num_local_experts": 30}, "num_local_experts=30, but there are only 47 tensors"),  # in each of two layers
         ({"num_local_experts": 4}, "has shape (5, 24), but config.json asks for (4, 24)"),
         ({"num_experts_per_tok": 6}, "top_k=6 of n_expert=5 cannot be chosen"),
         ({"num_experts_per_tok": 0}, "num_experts_per_tok=0 must be a whole number of at least 1"),
