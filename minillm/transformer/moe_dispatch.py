@@ -11,7 +11,7 @@ Paper:   capacity: Fedus, Zoph and Shazeer 2021, "Switch Transformers", §2.2, e
 Names:   n are tokens (the papers' T), k the choices of a token, e experts. A choice that was turned away has the expert
          number e, which does not exist, and the weight 0.
 Differs: capacity is rounded up, and at least 1.
-Next:    minillm/transformer/costs.py
+Next:    minillm/transformer/decoder.py
 """
 
 import math
@@ -47,6 +47,8 @@ def dispatch_sorted(experts: Experts, x_nd: Tensor, chosen_nk: Tensor, weight_nk
     pieces = x_nd.index_select(0, token).split(sizes), token.split(sizes), weight_nk.flatten()[order].split(sizes)
     y_nd = torch.zeros_like(x_nd)
     for expert, piece, rows, weight in zip(experts, *pieces, strict=True):
+        if not len(rows) and not torch.is_grad_enabled():
+            continue  # in training it runs all the same, so that its gradient is zeros and not missing
         y_nd.index_add_(0, rows, (_run(expert, piece) * weight[:, None]).to(y_nd.dtype))
     return y_nd
 
