@@ -227,8 +227,8 @@ class MoE(nn.Module):
     def _balance(self, chosen_nk: Tensor) -> None:
         """DeepSeek-V3: an expert with more than its share becomes a little less wanted, one with less a little more."""
         assert self.bias_e is not None
-        load_e = shares(chosen_nk, self.config.n_expert)
-        self.bias_e += self.config.bias_speed * (load_e.mean() - load_e).sign()
+        count_e = torch.bincount(chosen_nk.flatten(), minlength=self.config.n_expert)
+        self.bias_e += self.config.bias_speed * (chosen_nk.numel() - count_e * self.config.n_expert).sign()
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes along: not the last pass, whose gradient belongs to this layer."""

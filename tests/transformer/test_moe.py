@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from minillm.transformer.moe import (
@@ -106,7 +107,7 @@ def test_extreme_logits_give_weights_that_add_up():
 
 
 def test_shared_experts_are_passed_by_every_token():
-    layer, x = MoE(replace(DEEPSEEK, n_shared=2)), x_btd()
+    layer, x = MoE(replace(DEEPSEEK, n_shared=2)).eval(), x_btd()
     assert layer.shared.up.weight.shape == (2 * HIDDEN, D)
     with_them, shared, layer.shared = layer(x), layer.shared, None
     assert_close(with_them - layer(x), shared(x), rtol=0, atol=1e-6)
@@ -119,7 +120,7 @@ def test_tokens_do_not_meet():
 
 @pytest.mark.parametrize("config", [MIXTRAL, replace(SWITCH, jitter=0.0), DEEPSEEK])
 def test_the_order_of_the_experts_means_nothing(config):
-    layer, x, order = MoE(config), x_btd(), torch.randperm(E)
+    layer, x, order = MoE(config).eval(), x_btd(), torch.randperm(E)
     other = copy.deepcopy(layer)
     other.router.weight.data = layer.router.weight.data[order]
     other.experts = torch.nn.ModuleList([layer.experts[i] for i in order.tolist()])
@@ -217,6 +218,25 @@ def test_one_step_of_the_bias():
     assert not layer.bias_e.requires_grad
     assert "bias_e" in layer.state_dict()
     assert "bias_e" not in MoE(MIXTRAL).state_dict()
+
+
+def test_experts_with_exactly_their_share_stay_as_they_are():
+    layer = MoE(replace(DEEPSEEK, d_model=E, top_k=1, bias_speed=0.25))
+    with torch.no_grad():
+        layer.router.weight.copy_(torch.eye(E))
+    layer(torch.eye(E)[[0, 1, 2, 3, 3, 3, 4, 0, 1, 2]][None])  # twice each, but 3 three times and 4 once
+    assert_close(layer.bias_e, torch.tensor([0, 0, 0, -0.25, 0.25]))
+
+
+def test_who_is_turned_away_costs_nothing():
+    layer, x = MoE(replace(SWITCH, jitter=0.0)), x_btd()
+    for way in ("loop", "sorted"):
+        layer.dispatch = way
+        with FlopCounterMode(display=False) as counter:
+            layer(x)
+        kept = int(layer.routing.kept_nk.sum())
+        assert kept < B * T
+        assert counter.get_total_flops() == 2 * (B * T * D * E + kept * 2 * D * HIDDEN)
 
 
 def test_who_finds_it_full_passes_no_expert_in_training_alone():
