@@ -6,7 +6,7 @@
 CPU seconds of one thread, all ways in turn. Compared with the default (`auto`) are the twin, which has a mask for each
 expert and each place among the choices (`dispatch_loop`); the grouped product, where this torch has one; a loop over
 the experts alone, each of which gathers its tokens at once, as published models have it; all experts for all tokens.
-Goals: in training (forward and back), at widths 64 and 128, the twin at least 1.5 times the default, all experts at
+Goals: in training (forward and back), at width 64, the twin at least 1.5 times the default, all experts at
 least 2 times. The wider the experts, the more of every way is the same matrix products, and the nearer the first
 four come to each other.
 """
