@@ -108,7 +108,7 @@ def capacity_of(n_token: int, top_k: int, n_expert: int, factor: float) -> int:
     >>> capacity_of(n_token=12, top_k=1, n_expert=4, factor=1.25)
     4
     """
-    return max(1, math.ceil(n_token * top_k / n_expert * factor - 1e-6))  # 1.1 · 70 is a little above 77
+    return max(1, math.ceil(n_token * top_k / n_expert * factor - 1e-6))  # 1.1 · 50 is a little above 55
 
 
 def first_come(chosen_nk: Tensor, n_expert: int, capacity: int) -> Tensor:
