@@ -100,16 +100,21 @@ layer 3  transformer   stacks of attention and MLP
     transformer/encoder.py      Encoder and MaskedLM: BERT, and ALBERT by configuration
     transformer/encoder_tasks.py TextClassifier and Tagger: labels for texts and for tokens
     transformer/objectives.py   holes to be filled by others: T5's spans, BART's infilling, GLM's blanks
+    transformer/moe.py          MoE: experts in the place of the MLP, a router, and what keeps it in balance
+    transformer/moe_dispatch.py tokens to experts and back: a loop, sorted pieces, grouped products; capacity
     transformer/decoder.py      Decoder: GPT-2 or Llama by configuration
     transformer/costs.py        parameters, operations and cache of a decoder, from its configuration
     transformer/packed.py       the same decoder, its matrices laid out for one token at a time
     transformer/generate.py     generate and stream: cached, batched, with every way to stop
     transformer/speculative.py  a small model guesses, the large one checks: faster, same distribution
     transformer/layout.py       Layout: which tensor of a published checkpoint is which of ours
-    transformer/layouts_decoder.py GPT-2, Llama and Mistral as published
+    transformer/layouts_decoder.py GPT-2, Llama, Mistral and Mixtral as published
     transformer/layouts_bert.py BERT as published: trunk, pretraining, classes, tags
     transformer/hub.py          a named model of the hub, fetched once, data alone
     transformer/pretrained.py   load_pretrained, save_pretrained: published weights in and out
+    transformer/generate.py     generate and stream: cached, batched, with every way to stop
+    transformer/packed.py       the same decoder, its matrices laid out for one token at a time
+    transformer/speculative.py  a small model guesses, the large one checks: faster, same distribution
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model

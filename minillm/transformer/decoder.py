@@ -26,6 +26,7 @@ from minillm.attention.multihead import AttentionConfig
 from minillm.attention.positions import LearnedPositions, RoPE, RopeScaling, SinusoidalPositions, alibi_bias
 from minillm.neural.language_model import LanguageModel, check_tokens
 from minillm.transformer.block import Block, BlockConfig, MLPName, NormName, make_norm
+from minillm.transformer.moe import MoE, MoEConfig, auxiliary_loss
 
 PositionName = Literal["learned", "sinusoidal", "rope", "alibi", "none"]
 
@@ -48,6 +49,7 @@ class DecoderConfig:
     norm: NormName = "layer"  # LayerNorm or RMSNorm
     norm_eps: float | None = None  # None: 1e-5 for LayerNorm, 1e-6 for RMSNorm
     mlp: MLPName = "gelu_tanh"  # the bend of the MLP, or "swiglu"
+    moe: MoEConfig | None = None  # experts in the place of every MLP: `mlp` and `d_hidden` are then theirs
     positions: PositionName = "learned"  # how it knows what stands where
     rope_base: float = 10000.0  # of RoPE; Llama 3 has 500000
     rope_scaling: RopeScaling | None = None  # Llama 3.1's longer context
@@ -65,6 +67,11 @@ class DecoderConfig:
                 raise ValueError(f"{name}={value!r} must be a whole number of at least 1; {name}=8 works")
         if self.positions not in PositionName.__args__:
             raise ValueError(f"positions={self.positions!r} must be one of {', '.join(PositionName.__args__)}")
+        if self.moe is not None and (self.moe.d_model != self.d_model or self.d_hidden is not None):
+            raise ValueError(
+                f"d_model={self.d_model} and d_hidden={self.d_hidden} beside moe with d_model={self.moe.d_model}: "
+                "the widths must be the same, and the hidden width is moe's to say; d_hidden=None works"
+            )
         width = self.block.attention.width  # makes the block's configuration, which checks its own part
         if self.positions == "rope" and width % 2:
             raise ValueError(
@@ -193,7 +200,8 @@ class Decoder(LanguageModel):
         is_rope, width = config.positions == "rope", config.block.attention.width
         self.rope = RoPE(width, config.rope_base, config.rope_scaling) if is_rope else None
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config.block) for _ in range(config.n_layer))
+        mixtures = (None if config.moe is None else MoE(config.moe) for _ in range(config.n_layer))
+        self.blocks = nn.ModuleList(Block(config.block, mixture) for mixture in mixtures)
         self.norm = make_norm(config.block)
         self.score = nn.Linear(config.d_model, config.vocabulary, bias=False)
         if config.tied:
@@ -206,7 +214,7 @@ class Decoder(LanguageModel):
         generator = torch.Generator().manual_seed(self.config.seed)
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
-                adds = name.endswith(("attention.out.weight", "mlp.down.weight"))
+                adds = name.endswith(("attention.out.weight", ".down.weight"))
                 std = 0.02 * (2 * self.config.n_layer) ** -0.5 if adds else 0.02
                 parameter.normal_(std=std, generator=generator)
             else:
@@ -214,6 +222,11 @@ class Decoder(LanguageModel):
 
     def forward(self, tokens_bt: Tensor, may_look: Tensor | None = None) -> Tensor:
         return self.score(self.hidden(tokens_bt, may_look=may_look))
+
+    def loss(self, batch: Tensor) -> Tensor:
+        """Mean nats per token of a batch (b, t + 1); in training also what its mixtures of experts add."""
+        nats = super().loss(batch)
+        return nats + auxiliary_loss(self) if self.training and self.config.moe is not None else nats
 
     def hidden(self, tokens_bt: Tensor, cache: "DecoderCache | None" = None, may_look: Tensor | None = None) -> Tensor:
         """What the scores are made from, (b, t, d), after the last norm.
