@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+FEW = 1024  # top-p: so many tokens are tried before all are sorted
 MASS_TOLERANCE = 1e-12  # top-p: 0.5 + 0.3 must reach p=0.8 although float64 may sum to 0.7999999999999999
 
 
@@ -86,10 +87,11 @@ def sample_next(
     """
     if generator is not None and generator.device.type != "cpu":
         raise ValueError(f"generator lives on {generator.device}; draws repeat only with a CPU one: torch.Generator()")
-    p_bv = _distribution(_checked(logits, temperature, top_k, top_p), temperature, top_k, top_p)
+    logits_bv = _checked(logits, temperature, top_k, top_p)
     if temperature == 0:
-        token_b = p_bv.argmax(-1)
+        token_b = logits_bv.argmax(-1)
     else:
+        p_bv = _distribution(logits_bv, temperature, top_k, top_p)
         cumulated_bv = p_bv.cumsum(-1)
         u_b = torch.rand(p_bv.shape[0], dtype=torch.float64, generator=generator) * cumulated_bv[:, -1]
         token_b = torch.searchsorted(cumulated_bv, u_b[:, None], right=True)[:, 0]
@@ -127,14 +129,34 @@ def _distribution(logits_bv: Tensor, temperature: float, top_k: int | None, top_
     p_bv = ((logits_bv - logits_bv.amax(-1, keepdim=True)) / temperature).softmax(-1)
     if (top_k is None or top_k >= p_bv.shape[-1]) and top_p in (None, 1.0):
         return p_bv
-    # Sort the logits, not p: two tiny probabilities may both round to 0 though their logits differ.
-    rank_bv = logits_bv.argsort(dim=-1, descending=True, stable=True)
-    sorted_bv = p_bv.gather(-1, rank_bv)
-    if top_k is not None:
-        sorted_bv[:, top_k:] = 0
-        sorted_bv /= sorted_bv.sum(-1, keepdim=True)
+    v = p_bv.shape[-1]
+    kept = v if top_k is None else min(top_k, v)
+    if top_p is None or kept < v:
+        rank_bn = _largest(logits_bv, kept)
+    else:  # usually few tokens hold the mass: sort those, and all only if they do not
+        rank_bn = _largest(logits_bv, min(kept, FEW))
+        if bool((p_bv.gather(-1, rank_bn).sum(-1) < top_p).any()):
+            rank_bn = _largest(logits_bv, kept)
+    sorted_bn = p_bv.gather(-1, rank_bn)
+    if kept < v:
+        sorted_bn /= sorted_bn.sum(-1, keepdim=True)
     if top_p is not None:
-        before_bv = sorted_bv.cumsum(-1) - sorted_bv  # a token is kept while the mass before it is short of p
-        sorted_bv[before_bv >= top_p - MASS_TOLERANCE] = 0
-        sorted_bv /= sorted_bv.sum(-1, keepdim=True)
-    return torch.zeros_like(p_bv).scatter_(-1, rank_bv, sorted_bv)
+        before_bn = sorted_bn.cumsum(-1) - sorted_bn  # a token is kept while the mass before it is short of p
+        sorted_bn[before_bn >= top_p - MASS_TOLERANCE] = 0
+        sorted_bn /= sorted_bn.sum(-1, keepdim=True)
+    return torch.zeros_like(p_bv).scatter_(-1, rank_bn, sorted_bn)
+
+
+def _largest(logits_bv: Tensor, n: int) -> Tensor:
+    """The ids (b, n) of the n largest logits in order, the lower id first among equals.
+
+    Logits, not p: two tiny probabilities may both round to 0 though their logits differ. Only what may be among the n
+    largest is sorted; `topk` alone would choose among equals as it likes.
+    """
+    if n == logits_bv.shape[-1]:
+        return logits_bv.argsort(dim=-1, descending=True, stable=True)
+    least = logits_bv.topk(n).values[:, -1:]
+    most = int((logits_bv >= least).sum(-1).max())  # more than n when others equal the last of them
+    candidates = logits_bv.topk(most).indices.sort(-1).values
+    order = logits_bv.gather(-1, candidates).argsort(dim=-1, descending=True, stable=True)
+    return candidates.gather(-1, order)[:, :n]

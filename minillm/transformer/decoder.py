@@ -289,7 +289,7 @@ class Decoder(LanguageModel):
             may_look = both(may_look, padding(past + t - pad_b, past + t, left=True))
         is_alibi = self.config.positions == "alibi"
         bias = alibi_bias(self.config.n_head, place, torch.arange(past + t, device=device)) if is_alibi else None
-        rope = None if self.rope is None else self.rope.at(positions)
+        rope = None if self.rope is None else self.rope.at(positions, x_btd.dtype)
         how = {"may_look": may_look, "bias": bias, "rope": rope, "positions": positions, "causal": causal}
         return self.dropout(x_btd), how
 

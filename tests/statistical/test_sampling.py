@@ -179,3 +179,19 @@ def test_names_keep_their_promises():
         sample_next(torch.randn(3, 5), top_k=2, top_p=0.5, generator=torch.Generator())
         sample_next(np.zeros(4))
     assert broken == []
+
+
+@pytest.mark.parametrize("top_k, top_p", [(3, None), (None, 0.6), (None, 0.999), (7, 0.6)])
+def test_cuts_of_a_large_vocabulary_are_those_of_a_full_sort(top_k, top_p):
+    """Only what may be kept is sorted; with many equals, few large ones, or neither, the answer is the same."""
+    for spread in (0.01, 1.0, 8.0):
+        logits_bv = (
+            torch.randn(2, 3000, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * spread
+        ).round()
+        found_bv = next_distribution(logits_bv, 1.0, top_k, top_p)
+        for found, logits, p in zip(found_bv, logits_bv, logits_bv.softmax(-1), strict=True):
+            ranked = sorted(range(3000), key=lambda i: (-logits[i], i))[: top_k or 3000]
+            share = p[ranked] / p[ranked].sum()
+            kept = 1 + int((share.cumsum(0)[:-1] < (top_p or 2) - 1e-12).sum())
+            assert sorted(ranked[:kept]) == found.nonzero()[:, 0].tolist()
+            assert_close(found[ranked[:kept]], share[:kept] / share[:kept].sum())
