@@ -215,14 +215,32 @@ class Decoder(LanguageModel):
     def forward(self, tokens_bt: Tensor, may_look: Tensor | None = None) -> Tensor:
         return self.score(self.hidden(tokens_bt, may_look=may_look))
 
-    def hidden(self, tokens_bt: Tensor, cache: "DecoderCache | None" = None, may_look: Tensor | None = None) -> Tensor:
+    def hidden(
+        self,
+        tokens_bt: Tensor,
+        cache: "DecoderCache | None" = None,
+        may_look: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
         """What the scores are made from, (b, t, d), after the last norm.
 
         With a cache, the tokens follow those that it has seen, and are added to it. `may_look` (boolean, as in
-        `minillm.attention.masks`) replaces the causal mask: a prefix that sees itself whole, say.
+        `minillm.attention.masks`) replaces the causal mask, and the window with it: a prefix that sees itself whole,
+        say. `positions`, int64 (t,) or (b, t), are where the tokens stand, if not one behind the other; ALiBi
+        measures its distances in the row all the same.
         """
         check_tokens(tokens_bt, self.vocabulary)
-        x_btd, how = self._start(tokens_bt, cache, may_look)
+        return self.hidden_from(self.embedding(tokens_bt), cache, may_look, positions)
+
+    def hidden_from(
+        self,
+        x_btd: Tensor,
+        cache: "DecoderCache | None" = None,
+        may_look: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """`hidden` from vectors (b, t, d) in the place of embedded tokens: a learned prompt, a picture."""
+        x_btd, how = self._start(x_btd, cache, may_look, positions)
         for layer, block in enumerate(self.blocks):
             x_btd = block(x_btd, **how, cache=None if cache is None else cache.layers[layer], fused=self.fused)
         return self.norm(x_btd)
@@ -230,7 +248,7 @@ class Decoder(LanguageModel):
     def attention_maps(self, tokens_bt: Tensor) -> list[Tensor]:
         """Who looks at whom: for each block the weights (b, h, t, s)."""
         check_tokens(tokens_bt, self.vocabulary)
-        x_btd, how = self._start(tokens_bt, None, None)
+        x_btd, how = self._start(self.embedding(tokens_bt))
         maps = []
         for block in self.blocks:
             assert isinstance(block, Block)
@@ -265,10 +283,14 @@ class Decoder(LanguageModel):
         return other.to(self.embedding.weight.device)
 
     def _start(
-        self, tokens_bt: Tensor, cache: "DecoderCache | None", may_look: Tensor | None
+        self,
+        x_btd: Tensor,
+        cache: "DecoderCache | None" = None,
+        may_look: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """The stream before the first block, and what every block must know of positions and masks."""
-        past, t, device = 0 if cache is None else cache.length, tokens_bt.shape[1], tokens_bt.device
+        past, t, device = 0 if cache is None else cache.length, x_btd.shape[1], x_btd.device
         if past + t > (context := self.config.context):
             raise ValueError(
                 f"tokens has t={t}" + (f" after {past} in the cache" if past else "") + f", but context={context} is "
@@ -276,8 +298,8 @@ class Decoder(LanguageModel):
             )
         place = torch.arange(past, past + t, device=device)
         pad_b = None if cache is None else cache.pad_b
-        positions = place if pad_b is None else (place - pad_b[:, None]).clamp(min=0)
-        x_btd = self.embedding(tokens_bt)
+        if positions is None:
+            positions = place if pad_b is None else (place - pad_b[:, None]).clamp(min=0)
         if self.config.positions == "sinusoidal":
             x_btd = x_btd * self.config.d_model**0.5
         if self.positions is not None:
