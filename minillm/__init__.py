@@ -110,11 +110,19 @@ layer 3  transformer   stacks of attention and MLP
     transformer/generate.py     generate and stream: cached, batched, with every way to stop
     transformer/packed.py       the same decoder, its matrices laid out for one token at a time
     transformer/speculative.py  a small model guesses, the large one checks: faster, same distribution
-    transformer/encoder_decoder.py EncoderDecoder: the machine of 2017, which translates
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
     training/optim.py           AdamW, and the schedules of the learning rate
+
+layer 5  adaptation    a model that was trained once is made to do something else
+    adaptation/chat_template.py a conversation as one row of tokens that nobody can forge
+    adaptation/sft.py           SFT: only the answer counts; examples packed without seeing each other
+    adaptation/modules.py       modules by the pattern of their names: find, exchange, freeze
+    adaptation/lora.py          LoRA: a change of low rank beside a frozen matrix, merged or not
+    adaptation/lora_files.py    an adapter alone on disk, as the peft package writes it
+    adaptation/adapters.py      bottlenecks, prefixes, learned prompts, biases alone
+    adaptation/adapter_sizes.py how many parameters each method trains, by formula
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
