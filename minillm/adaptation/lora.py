@@ -80,6 +80,7 @@ class Adapted:
 
     weight: Tensor
     changes: nn.ModuleDict
+    training: bool
     active: str | None
     merged: str | None  # the change that was added to the weight
 
@@ -100,6 +101,10 @@ class Adapted:
         """The change to be added to what the layer says: none when none is in use, or it is in the weight already."""
         return None if self.active is None or self.merged is not None else self.named(self.active)
 
+    def put(self, name: str, change: Change) -> None:
+        """Take a change in, in the mode of the layer: one that came in training mode would drop in evaluation."""
+        self.changes[name] = change.train(self.training)
+
     def named(self, name: str) -> Change:
         """The change of this name."""
         change = self.changes[name]
@@ -111,7 +116,7 @@ class LoRALinear(nn.Linear, Adapted):
     """A linear map with changes beside it. Its weight and bias are those of the map that it was made from.
 
     >>> layer = LoRALinear(nn.Linear(5, 3))
-    >>> layer.changes["mine"], layer.active = layer.start(LoRAConfig(rank=2), None), "mine"
+    >>> layer.put("mine", layer.start(LoRAConfig(rank=2), None))
     >>> sum(p.numel() for p in layer.changes.parameters())  # 2 · (5 + 3)
     16
     """
@@ -219,7 +224,7 @@ def add_lora(
     refuse_merged(model)
     for place in places:
         layer = adapted_layer(model, place)
-        layer.changes[name] = layer.start(config, generator)
+        layer.put(name, layer.start(config, generator))
     use_lora(model, name)
     return list(places)
 
@@ -254,7 +259,7 @@ def merge_lora(model: nn.Module) -> None:
     """
     layers = {place: layer for place, layer in lora_layers(model).items() if layer.change is not None}
     for place, layer in layers.items():
-        others = [n for n, p in model.named_parameters(remove_duplicate=False) if p is layer.weight]
+        others = [f"{n}.weight" for n, m in model.named_modules() if getattr(m, "weight", None) is layer.weight]
         if len(others) > 1:
             raise ValueError(
                 f"{place!r} cannot be merged: {' and '.join(others)} are one matrix, and both would change; leave the "

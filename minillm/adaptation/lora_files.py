@@ -90,7 +90,7 @@ def load_lora(model: nn.Module, folder: str | os.PathLike[str], name: str = "def
                                  f"takes {shape}")  # fmt: skip
         plan[place] = Change(config, _numbers(stored, a, module.weight), _numbers(stored, b, module.weight))
     for place, change in plan.items():
-        adapted_layer(model, place).changes[name] = change
+        adapted_layer(model, place).put(name, change)
     use_lora(model, name)
     return list(plan)
 

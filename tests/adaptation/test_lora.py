@@ -213,6 +213,13 @@ def test_dropout_acts_in_training_alone():
     assert_close(model(x), beside, atol=1e-5, rtol=1e-5)
 
 
+def test_a_model_in_evaluation_mode_stays_there():
+    model, x = nn.Sequential(nn.Linear(40, 3)).eval(), torch.ones(2, 40)
+    add_lora(model, "0", rank=2, dropout=0.5)
+    grown(model)
+    assert torch.equal(model(x), model(x)) and not any(module.training for module in model.modules())
+
+
 def test_the_start_is_drawn_from_the_generator():
     factors = []
     for seed in (1, 1, 2):
@@ -281,7 +288,7 @@ def test_copies_do_not_share_adapters():
         (lambda m: add_lora(m, "*.query", dropout=1.0), r"dropout=1\.0"),
         (lambda m: add_lora(m, "*.query", name="a.b"), r"name='a\.b'"),
         (lambda m: add_lora(m, "*.query", name="keys"), "name='keys'"),
-        (lambda m: add_lora(m, "*.value"), "has an adapter 'default' already"),
+        (lambda m: add_lora(m, "*.value"), "has an adapter called 'default' already"),
         (lambda m: use_lora(m, "other"), "name='other' is no adapter of this model; it has default"),
         (lambda m: remove_lora(m, "other"), "name='other'"),
         (lambda m: (merge_lora(m), use_lora(m, None)), "merged into the weights; unmerge_lora"),
