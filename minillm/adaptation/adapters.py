@@ -273,7 +273,10 @@ class PromptTuned(LanguageModel):
         may_look: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """As `Decoder.hidden`, for the tokens alone: masks and positions are theirs, and all look at the prompt."""
+        """As `Decoder.hidden`, for the tokens alone: masks and positions are theirs, and the prompt stands before them.
+
+        All look at the prompt as far as the window reaches, if there is one.
+        """
         if cache is not None and cache.length:
             return self.model.hidden(tokens_bt, cache, may_look, positions)
         if cache is not None and cache.pad_b is not None:
@@ -282,13 +285,22 @@ class PromptTuned(LanguageModel):
         (b, t), m, device = tokens_bt.shape, len(self.prompt), tokens_bt.device
         x_bsd = torch.cat((self.prompt.expand(b, -1, -1), self.model.embedding(tokens_bt)), dim=1)
         if may_look is not None:
-            theirs = F.pad(may_look.expand(*may_look.shape[:-2], t, t), (m, 0), value=True)
-            own = F.pad(masks.causal(m, m, device), (0, t), value=False).expand(*theirs.shape[:-2], m, m + t)
-            may_look = torch.cat((own, theirs), dim=-2)
+            may_look = self._behind_prompt(may_look.expand(*may_look.shape[:-2], t, t), positions)
         if positions is not None:
             own = torch.arange(m, device=device).expand(*positions.shape[:-1], m)
             positions = torch.cat((own, positions + m), dim=-1)
         return self.model.hidden_from(x_bsd, cache, may_look, positions)[:, m:]
+
+    def _behind_prompt(self, may_look: Tensor, positions: Tensor | None) -> Tensor:
+        """The mask (…, t, t) of the tokens, with the prompt before them: (…, length + t, length + t)."""
+        t, m, device = may_look.shape[-1], len(self.prompt), may_look.device
+        window = self.config.window or m + self.config.context
+        place = torch.arange(t, device=device) if positions is None else positions
+        sees = (place[..., None] + m - torch.arange(m, device=device) < window).unsqueeze(-3)
+        b = torch.broadcast_shapes(may_look.shape[:-2], sees.shape[:-2])
+        theirs = torch.cat((sees.expand(*b, t, m), may_look.expand(*b, t, t)), dim=-1)
+        own = F.pad(masks.sliding_window(m, m, window, device), (0, t), value=False).expand(*b, m, m + t)
+        return torch.cat((own, theirs), dim=-2)
 
     def step(self, token_b: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Read one more token of each row; the state is a `DecoderCache`."""
