@@ -73,16 +73,31 @@ def test_the_distribution_is_exactly_the_large_models(guesses, how):
 
 def test_verify_does_what_was_enumerated():
     """The same round, drawn often: how many tokens are kept, and which one follows."""
-    p, q = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]]).double(), torch.tensor([[0.5, 0.2, 0.3]]).double()
+    p = torch.tensor([[0.2, 0.5, 0.3], [0.3, 0.3, 0.4], [0.6, 0.3, 0.1]]).double()
+    q = torch.tensor([[0.5, 0.2, 0.3], [0.6, 0.3, 0.1]]).double()
     n, generator, counts = 1500, seeded(), {}
     for _ in range(n):
-        outcome = verify(p, q, [0], generator)
+        outcome = verify(p, q, [0, 0], generator)
         counts[outcome] = counts.get(outcome, 0) + 1
-    keep = 0.2 / 0.5
-    expected = {(1, 0): keep * 0.6, (1, 1): keep * 0.3, (1, 2): keep * 0.1, (0, 1): 1 - keep}  # p owes token 1 alone
+    first, second = 0.2 / 0.5, 0.3 / 0.6  # two throws, each its own
+    expected = {(2, token): first * second * float(p[2, token]) for token in range(3)}
+    expected |= {(0, 1): 1 - first, (1, 2): first * (1 - second)}  # p owes token 1, and then token 2
     assert set(counts) == set(expected)
     chi_square = sum((counts[key] - n * share) ** 2 / (n * share) for key, share in expected.items())
-    assert chi_square < 21  # 3 degrees of freedom: above it once in 10 000 seeds
+    assert chi_square < 24  # 4 degrees of freedom: above it once in 10 000 seeds
+
+
+@pytest.mark.no_promises
+def test_guesses_come_from_the_distribution_that_is_told():
+    draft, n, generator, counts = lively(TINY), 500, seeded(), torch.zeros(3)
+    for _ in range(n):
+        drafted, q = speculative._guess(
+            draft, draft.new_cache(), [1], 1, lambda x: next_distribution(x, 1.0), generator
+        )
+        counts[drafted[0]] += 1
+    expected = n * q[0]
+    assert expected.min() > 5 and expected.max() > 2 * expected.min()
+    assert ((counts - expected) ** 2 / expected).sum() < 19  # 2 degrees of freedom: above it once in 10 000 seeds
 
 
 @pytest.mark.no_promises
