@@ -102,6 +102,9 @@ layer 3  transformer   stacks of attention and MLP
     transformer/objectives.py   holes to be filled by others: T5's spans, BART's infilling, GLM's blanks
     transformer/decoder.py      Decoder: GPT-2 or Llama by configuration
     transformer/costs.py        parameters, operations and cache of a decoder, from its configuration
+    transformer/packed.py       the same decoder, its matrices laid out for one token at a time
+    transformer/generate.py     generate and stream: cached, batched, with every way to stop
+    transformer/speculative.py  a small model guesses, the large one checks: faster, same distribution
     transformer/layout.py       Layout: which tensor of a published checkpoint is which of ours
     transformer/layouts_decoder.py GPT-2, Llama and Mistral as published
     transformer/layouts_bert.py BERT as published: trunk, pretraining, classes, tags
@@ -142,6 +145,9 @@ layer 8  course        what turns the library into a course
     course/widgets_04.py        the widget of chapter 04: an analogy as a parallelogram
     course/checks_05.py         checks of chapter 05: windows, the way back through time, memory and gates
     course/widgets_05.py        the explorer of chapter 05: what is left of the gradient, step by step back
+    course/dictionary.py        a dictionary of the village, and translation word by word
+    course/checks_07.py         checks of chapter 07: brevity, smoothing, a count, a stack with bugs, rules
+    course/widgets_07.py        the widget of chapter 07: what each head reads while a sentence is translated
     course/checks_06.py         checks of chapter 06: masks, distances, heads, short cuts
     course/widgets_06.py        the widget of chapter 06: who looks at whom
     course/progress.py          progress: one line for notebooks and terminals
