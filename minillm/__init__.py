@@ -110,9 +110,6 @@ layer 3  transformer   stacks of attention and MLP
     transformer/layouts_bert.py BERT as published: trunk, pretraining, classes, tags
     transformer/hub.py          a named model of the hub, fetched once, data alone
     transformer/pretrained.py   load_pretrained, save_pretrained: published weights in and out
-    transformer/generate.py     generate and stream: cached, batched, with every way to stop
-    transformer/packed.py       the same decoder, its matrices laid out for one token at a time
-    transformer/speculative.py  a small model guesses, the large one checks: faster, same distribution
 
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
