@@ -25,6 +25,7 @@ from minillm.training.optim import AdamW
 from minillm.transformer.decoder import Decoder
 from minillm.transformer.generate import generate
 from minillm.transformer.packed import is_worth_packing, pack
+from minillm.transformer.pretrained import load_pretrained, save_pretrained
 
 EVERYWHERE = ["*.query", "*.value", "*.out", "*.up", "*.down", "embedding"]
 
@@ -261,6 +262,19 @@ def test_a_shared_layer_is_adapted_wherever_it_is_used():
     beside = model(x)
     merge_lora(model)
     assert_close(model(x), beside, atol=1e-5, rtol=1e-5)
+
+
+def test_a_checkpoint_never_leaves_an_adapter_out(tmp_path):
+    model, x = lively(replace(GPT2, tied=True)), some_tokens(B, T)
+    add_lora(model, "*.query", rank=2)
+    grown(model)
+    beside = model(x)
+    with pytest.raises(ValueError, match=r"no word for 'blocks.0.attention.query.changes.default.a_rd'"):
+        save_pretrained(model, tmp_path, layout="gpt2")
+    merge_lora(model)
+    remove_lora(model)
+    save_pretrained(model, tmp_path, layout="gpt2")
+    assert_close(load_pretrained(tmp_path)(x), beside, atol=1e-4, rtol=1e-4)
 
 
 def test_copies_do_not_share_adapters():
