@@ -85,8 +85,8 @@ class Example:
 class ChatTemplate:
     """Conversations into tokens and back, for a tokenizer that has the four `SPECIAL_TOKENS`.
 
-    Raises ValueError when one is missing, or when plain text could become one (as when a special token is a single
-    character of the vocabulary).
+    Raises ValueError when one is missing. Text that becomes a special token all the same, as when one of them is a
+    single byte of the vocabulary, is refused when it comes.
 
     >>> from minillm.text.tokenizer import CharTokenizer
     >>> template = ChatTemplate(CharTokenizer.train("hi<|end>", special_tokens=SPECIAL_TOKENS))
