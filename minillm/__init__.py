@@ -89,7 +89,7 @@ layer 2  attention     who looks at whom
     attention/tiled.py          attend_tiled: a softmax that is mended as more keys are seen
     attention/masks.py          which query may look at which key: causal, padding, window, prefix
     attention/positions.py      where a token stands: sinusoidal, learned, RoPE, ALiBi
-    attention/cache.py          KVCache: a token that was read need not be read again
+    attention/cache.py          KVCache, DecoderCache: a token that was read need not be read again
     attention/multihead.py      MultiHeadAttention: many heads, fewer for the keys if you like
 
 layer 3  transformer   stacks of attention and MLP
@@ -116,6 +116,15 @@ layer 3  transformer   stacks of attention and MLP
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
     training/optim.py           AdamW, and the schedules of the learning rate
+
+layer 5  adaptation    a model that was trained once is made to do something else
+    adaptation/chat_template.py a conversation as one row of tokens that nobody can forge
+    adaptation/sft.py           SFT: only the answer counts; examples packed without seeing each other
+    adaptation/modules.py       modules by the pattern of their names: find, exchange, freeze
+    adaptation/lora.py          LoRA: a change of low rank beside a frozen matrix, merged or not
+    adaptation/lora_files.py    an adapter alone on disk, as the peft package writes it
+    adaptation/adapters.py      bottlenecks, prefixes, learned prompts, biases alone
+    adaptation/adapter_sizes.py how many parameters each method trains, by formula
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from minillm.attention.cache import KVCache
+from minillm.attention.cache import DecoderCache, KVCache
 from minillm.attention.masks import both, padding, sliding_window
 from minillm.attention.multihead import AttentionConfig
 from minillm.attention.positions import LearnedPositions, RoPE, RopeScaling, SinusoidalPositions, alibi_bias
@@ -228,14 +228,32 @@ class Decoder(LanguageModel):
         nats = super().loss(batch)
         return nats + auxiliary_loss(self) if self.training and self.config.moe is not None else nats
 
-    def hidden(self, tokens_bt: Tensor, cache: "DecoderCache | None" = None, may_look: Tensor | None = None) -> Tensor:
+    def hidden(
+        self,
+        tokens_bt: Tensor,
+        cache: DecoderCache | None = None,
+        may_look: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
         """What the scores are made from, (b, t, d), after the last norm.
 
         With a cache, the tokens follow those that it has seen, and are added to it. `may_look` (boolean, as in
-        `minillm.attention.masks`) replaces the causal mask: a prefix that sees itself whole, say.
+        `minillm.attention.masks`) replaces the causal mask, and the window with it: a prefix that sees itself whole,
+        say. `positions`, int64 (t,) or (b, t), are where the tokens stand, if not one behind the other; ALiBi
+        measures its distances in the row all the same.
         """
         check_tokens(tokens_bt, self.vocabulary)
-        x_btd, how = self._start(tokens_bt, cache, may_look)
+        return self.hidden_from(self.embedding(tokens_bt), cache, may_look, positions)
+
+    def hidden_from(
+        self,
+        x_btd: Tensor,
+        cache: DecoderCache | None = None,
+        may_look: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """`hidden` from vectors (b, t, d) in the place of embedded tokens: a learned prompt, a picture."""
+        x_btd, how = self._start(x_btd, cache, may_look, positions)
         for layer, block in enumerate(self.blocks):
             x_btd = block(x_btd, **how, cache=None if cache is None else cache.layers[layer], fused=self.fused)
         return self.norm(x_btd)
@@ -243,7 +261,7 @@ class Decoder(LanguageModel):
     def attention_maps(self, tokens_bt: Tensor) -> list[Tensor]:
         """Who looks at whom: for each block the weights (b, h, t, s)."""
         check_tokens(tokens_bt, self.vocabulary)
-        x_btd, how = self._start(tokens_bt, None, None)
+        x_btd, how = self._start(self.embedding(tokens_bt))
         maps = []
         for block in self.blocks:
             assert isinstance(block, Block)
@@ -251,7 +269,7 @@ class Decoder(LanguageModel):
             x_btd = block(x_btd, **how)
         return maps
 
-    def read(self, tokens_bt: Tensor, cache: "DecoderCache") -> Tensor:
+    def read(self, tokens_bt: Tensor, cache: DecoderCache) -> Tensor:
         """Read more tokens of each row into the cache: the logits (b, v) of what follows the last of them."""
         return self.score(self.hidden(tokens_bt, cache)[:, -1])
 
@@ -260,7 +278,7 @@ class Decoder(LanguageModel):
         cache = self.new_cache() if state is None else state
         return self.read(token_b[:, None], cache), cache
 
-    def new_cache(self, capacity: int | None = None, pad_b: Tensor | None = None) -> "DecoderCache":
+    def new_cache(self, capacity: int | None = None, pad_b: Tensor | None = None) -> DecoderCache:
         """An empty cache for `capacity` tokens (None: the context), the first `pad_b` of each row only filling."""
         room = self.config.context if capacity is None else min(capacity, self.config.context)
         return DecoderCache([KVCache(room) for _ in range(self.config.n_layer)], pad_b)
@@ -278,10 +296,14 @@ class Decoder(LanguageModel):
         return other.to(self.embedding.weight.device)
 
     def _start(
-        self, tokens_bt: Tensor, cache: "DecoderCache | None", may_look: Tensor | None
+        self,
+        x_btd: Tensor,
+        cache: DecoderCache | None = None,
+        may_look: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """The stream before the first block, and what every block must know of positions and masks."""
-        past, t, device = 0 if cache is None else cache.length, tokens_bt.shape[1], tokens_bt.device
+        past, t, device = 0 if cache is None else cache.length, x_btd.shape[1], x_btd.device
         if past + t > (context := self.config.context):
             raise ValueError(
                 f"tokens has t={t}" + (f" after {past} in the cache" if past else "") + f", but context={context} is "
@@ -289,8 +311,8 @@ class Decoder(LanguageModel):
             )
         place = torch.arange(past, past + t, device=device)
         pad_b = None if cache is None else cache.pad_b
-        positions = place if pad_b is None else (place - pad_b[:, None]).clamp(min=0)
-        x_btd = self.embedding(tokens_bt)
+        if positions is None:
+            positions = place if pad_b is None else (place - pad_b[:, None]).clamp(min=0)
         if self.config.positions == "sinusoidal":
             x_btd = x_btd * self.config.d_model**0.5
         if self.positions is not None:
@@ -305,33 +327,6 @@ class Decoder(LanguageModel):
         rope = None if self.rope is None else self.rope.at(positions, x_btd.dtype)
         how = {"may_look": may_look, "bias": bias, "rope": rope, "positions": positions, "causal": causal}
         return self.dropout(x_btd), how
-
-
-@dataclass
-class DecoderCache:
-    """The keys and values of every block, and how many of each row's first places are only filling.
-
-    Rows of unequal length stand side by side with their ends aligned: filled up on the left.
-    """
-
-    layers: list[KVCache]
-    pad_b: Tensor | None = None
-
-    @property
-    def length(self) -> int:
-        """Places read so far, filling included."""
-        return self.layers[0].length
-
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows (int64, in this order, also repeated), as a beam search does."""
-        for layer in self.layers:
-            layer.select(rows)
-        self.pad_b = None if self.pad_b is None else self.pad_b[rows]
-
-    def rewind(self, length: int) -> None:
-        """Forget all but the first `length` places, as speculative decoding does."""
-        for layer in self.layers:
-            layer.rewind(length)
 
 
 def added_positions(config: DecoderConfig) -> LearnedPositions | SinusoidalPositions | None:

@@ -79,7 +79,11 @@ def save_pretrained(
         raise ValueError(f"layout={layout!r} is not known; known: {', '.join(LAYOUTS)}")
     try:
         fields = LAYOUTS[layout].write(model)
-        entries = [entry for entry in LAYOUTS[layout].entries(model) if entry.written and not entry.tied]
+        places = list(LAYOUTS[layout].entries(model))
+        entries = [entry for entry in places if entry.written and not entry.tied]
+        named = {name for entry in places for name in entry.ours}
+        if nameless := [name for name, _ in model.named_parameters() if name not in named]:
+            raise ValueError(f"it has no word for {_some(nameless)} (what was added must be merged and removed first)")
     except (ValueError, AttributeError) as error:  # AttributeError: a model of another kind
         raise ValueError(f"layout={layout!r} cannot hold this {type(model).__name__}: {error}; known layouts: "
                          f"{', '.join(LAYOUTS)}") from None  # fmt: skip
