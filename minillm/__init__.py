@@ -89,7 +89,7 @@ layer 2  attention     who looks at whom
     attention/tiled.py          attend_tiled: a softmax that is mended as more keys are seen
     attention/masks.py          which query may look at which key: causal, padding, window, prefix
     attention/positions.py      where a token stands: sinusoidal, learned, RoPE, ALiBi
-    attention/cache.py          KVCache: a token that was read need not be read again
+    attention/cache.py          KVCache, DecoderCache: a token that was read need not be read again
     attention/multihead.py      MultiHeadAttention: many heads, fewer for the keys if you like
 
 layer 3  transformer   stacks of attention and MLP
@@ -100,13 +100,15 @@ layer 3  transformer   stacks of attention and MLP
     transformer/encoder.py      Encoder and MaskedLM: BERT, and ALBERT by configuration
     transformer/encoder_tasks.py TextClassifier and Tagger: labels for texts and for tokens
     transformer/objectives.py   holes to be filled by others: T5's spans, BART's infilling, GLM's blanks
+    transformer/moe.py          MoE: experts in the place of the MLP, a router, and what keeps it in balance
+    transformer/moe_dispatch.py tokens to experts and back: a loop, sorted pieces, grouped products; capacity
     transformer/decoder.py      Decoder: GPT-2 or Llama by configuration
     transformer/costs.py        parameters, operations and cache of a decoder, from its configuration
     transformer/packed.py       the same decoder, its matrices laid out for one token at a time
     transformer/generate.py     generate and stream: cached, batched, with every way to stop
     transformer/speculative.py  a small model guesses, the large one checks: faster, same distribution
     transformer/layout.py       Layout: which tensor of a published checkpoint is which of ours
-    transformer/layouts_decoder.py GPT-2, Llama and Mistral as published
+    transformer/layouts_decoder.py GPT-2, Llama, Mistral and Mixtral as published
     transformer/layouts_bert.py BERT as published: trunk, pretraining, classes, tags
     transformer/hub.py          a named model of the hub, fetched once, data alone
     transformer/pretrained.py   load_pretrained, save_pretrained: published weights in and out
@@ -114,6 +116,15 @@ layer 3  transformer   stacks of attention and MLP
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
     training/optim.py           AdamW, and the schedules of the learning rate
+
+layer 5  adaptation    a model that was trained once is made to do something else
+    adaptation/chat_template.py a conversation as one row of tokens that nobody can forge
+    adaptation/sft.py           SFT: only the answer counts; examples packed without seeing each other
+    adaptation/modules.py       modules by the pattern of their names: find, exchange, freeze
+    adaptation/lora.py          LoRA: a change of low rank beside a frozen matrix, merged or not
+    adaptation/lora_files.py    an adapter alone on disk, as the peft package writes it
+    adaptation/adapters.py      bottlenecks, prefixes, learned prompts, biases alone
+    adaptation/adapter_sizes.py how many parameters each method trains, by formula
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
@@ -133,11 +144,18 @@ layer 8  course        what turns the library into a course
     course/widgets_04.py        the widget of chapter 04: an analogy as a parallelogram
     course/checks_05.py         checks of chapter 05: windows, the way back through time, memory and gates
     course/widgets_05.py        the explorer of chapter 05: what is left of the gradient, step by step back
+    course/checks_06.py         checks of chapter 06: masks, distances, heads, short cuts
+    course/widgets_06.py        the widget of chapter 06: who looks at whom
     course/dictionary.py        a dictionary of the village, and translation word by word
     course/checks_07.py         checks of chapter 07: brevity, smoothing, a count, a stack with bugs, rules
     course/widgets_07.py        the widget of chapter 07: what each head reads while a sentence is translated
-    course/checks_06.py         checks of chapter 06: masks, distances, heads, short cuts
-    course/widgets_06.py        the widget of chapter 06: who looks at whom
+    course/checks_08.py         checks of chapter 08: hidden tokens, F1, spans, padding, sixteen labels
+    course/widgets_08.py        the explorer of chapter 08: hide a word, see the guesses and where they come from
+    course/checks_09.py         checks of chapter 09: targets, the nucleus, a cache's reads, a leak, a small budget
+    course/widgets_09.py        the explorer of chapter 09: one next word under temperature, top-k and top-p
+    course/tiny_decoder.py      a decoder made by a recipe: how the open exercise of chapter 10 is judged
+    course/checks_10.py         checks of chapter 10: a turn, a merged softmax, a cache, shared keys, a recipe
+    course/widgets_10.py        the explorer of chapter 10: RoPE's score against distance
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine

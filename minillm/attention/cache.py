@@ -10,6 +10,8 @@ Differs: memory is taken once, when the first keys come. Mistral's window wraps 
 Next:    minillm/attention/multihead.py
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 
@@ -114,3 +116,30 @@ class KVCache:
         b, h, _, k = x_bhsk.shape
         room = self.capacity if self.window is None else max(self.capacity, 2 * self.window)
         return x_bhsk.new_empty(b, h, max(room, at_least), k)
+
+
+@dataclass
+class DecoderCache:
+    """The keys and values of every block, and how many of each row's first places are only filling.
+
+    Rows of unequal length stand side by side with their ends aligned: filled up on the left.
+    """
+
+    layers: list[KVCache]
+    pad_b: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """Places read so far, filling included."""
+        return self.layers[0].length
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows (int64, in this order, also repeated), as a beam search does."""
+        for layer in self.layers:
+            layer.select(rows)
+        self.pad_b = None if self.pad_b is None else self.pad_b[rows]
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first `length` places, as speculative decoding does."""
+        for layer in self.layers:
+            layer.rewind(length)

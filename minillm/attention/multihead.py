@@ -113,6 +113,7 @@ class MultiHeadAttention(nn.Module):
         else:
             key, value = self.keys_and_values(x_btd if source_bsd is None else source_bsd, rotation)
             key, value = (key, value) if cache is None else cache.append(key, value)
+        key, value, may_look, bias = self.looked_at(key, value, may_look, bias)
         dropout = self.config.dropout if self.training else 0.0
         mixed_bhtk = attention(q_bhtk, key, value, may_look, bias, self.config.scale, causal, dropout)
         return self.out(mixed_bhtk.transpose(1, 2).flatten(2))
@@ -130,7 +131,8 @@ class MultiHeadAttention(nn.Module):
         """Who looks at whom: (b, h, t, s), for pictures. The arguments are those of the call."""
         rotation = _rotation(x_btd, source_bsd, rope, positions)
         q_bhtk = self.queries(x_btd, rotation)
-        key, _ = self.keys_and_values(x_btd if source_bsd is None else source_bsd, rotation)
+        key, value = self.keys_and_values(x_btd if source_bsd is None else source_bsd, rotation)
+        key, _, may_look, bias = self.looked_at(key, value, may_look, bias)
         return attention_weights(q_bhtk, key, may_look, bias, self.config.scale, causal)
 
     def queries(self, x_btd: Tensor, rotation: Rotation | None = None) -> Tensor:
@@ -140,6 +142,12 @@ class MultiHeadAttention(nn.Module):
     def keys_and_values(self, x_bsd: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor]:
         """What each token answers to, and what it then says: (b, g, s, k) each, g the number of key heads."""
         return self._heads(self.key(x_bsd), self.key_norm, rotation), self._heads(self.value(x_bsd))
+
+    def looked_at(
+        self, key: Tensor, value: Tensor, may_look: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """All that the queries choose from: here what it was given; a subclass may add keys and values of its own."""
+        return key, value, may_look, bias
 
     def _heads(self, x: Tensor, norm: nn.RMSNorm | None = None, rotation: Rotation | None = None) -> Tensor:
         """Cut the width into heads: (b, t, h · k) to (b, h, t, k).

@@ -44,12 +44,14 @@ class _Listed:
             raise ValueError(f"{twice!r} stands twice in the vocabulary; give each entry once")
         self.vocab: dict[int, str] = dict(enumerate(entries))
         self.special_ids = {token: self._id_of[token] for token in self.special_tokens}
+        # what plain text can become: no special token, also when that is a single character or a word
+        self._plain_ids = {entry: token for entry, token in self._id_of.items() if entry not in self.special_ids}
         self._pattern = special_pattern(self.special_tokens)
 
-    def _pieces(self, text: str) -> Iterator[tuple[int, str]]:
+    def _pieces(self, text: str, allow_special: bool) -> Iterator[tuple[int, str]]:
         """The plain pieces with their offsets, and each special token with the offset -1."""
         offset = 0
-        for place, piece in enumerate(split_at_special(text, self._pattern)):
+        for place, piece in enumerate(split_at_special(text, self._pattern if allow_special else None)):
             yield (-1 if place % 2 else offset), piece
             offset += len(piece)
 
@@ -111,15 +113,15 @@ class CharTokenizer(_Listed):
         characters = set("".join(pieces[::2])) | ({REPLACEMENT} if unknown else set())
         return cls(sorted(characters), special_tokens)
 
-    def encode(self, text: str) -> list[int]:
-        """One id a character, and one a special token."""
+    def encode(self, text: str, *, allow_special: bool = True) -> list[int]:
+        """One id a character, and one a special token; with `allow_special=False` a special token is characters."""
         unknown = self._id_of.get(REPLACEMENT)
         ids: list[int] = []
-        for offset, piece in self._pieces(text):
+        for offset, piece in self._pieces(text, allow_special):
             if offset < 0:
                 ids.append(self.special_ids[piece])
                 continue
-            found = [self._id_of.get(character, unknown) for character in piece]
+            found = [self._plain_ids.get(character, unknown) for character in piece]
             if unknown is None and None in found:
                 place = found.index(None)
                 raise ValueError(
@@ -187,12 +189,18 @@ class WordTokenizer(_Listed):
         kept = [word for word in counts if counts[word] >= min_count]
         return cls(sorted(kept, key=lambda word: (-counts[word], word)), special_tokens)
 
-    def encode(self, text: str) -> list[int]:
-        """One id a word, a mark or a special token. How words were spaced is not kept."""
+    def encode(self, text: str, *, allow_special: bool = True) -> list[int]:
+        """One id a word, a mark or a special token. How words were spaced is not kept.
+
+        With `allow_special=False` the text of a special token is words and marks as any other text, and a special
+        token that is itself a word is unknown there.
+        """
         ids: list[int] = []
-        for offset, piece in self._pieces(text):
-            words = self.split(piece) if offset >= 0 else [piece]
-            ids.extend(self._id_of.get(word, self.unknown_id) for word in words)
+        for offset, piece in self._pieces(text, allow_special):
+            if offset < 0:
+                ids.append(self.special_ids[piece])
+                continue
+            ids.extend(self._plain_ids.get(word, self.unknown_id) for word in self.split(piece))
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:

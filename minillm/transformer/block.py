@@ -168,21 +168,22 @@ class Block(nn.Module):
     """Self-attention, cross-attention if asked for, MLP: (b, t, d) in, (b, t, d) out.
 
     The arguments of a call are those of `MultiHeadAttention`; `source_may_look`, (b, 1, 1, s), say, and `source_cache`
-    are for the cross-attention to `source_bsd`, and the others for the self-attention.
+    are for the cross-attention to `source_bsd`, and the others for the self-attention. `mlp`, (b, t, d) in and out,
+    stands in the place of the MLP that the configuration names: a mixture of experts, say.
 
     >>> block = Block(BlockConfig(attention=AttentionConfig(d_model=6, n_head=2), d_hidden=24))
     >>> block(torch.randn(2, 5, 6), causal=True).shape
     torch.Size([2, 5, 6])
     """
 
-    def __init__(self, config: BlockConfig) -> None:
+    def __init__(self, config: BlockConfig, mlp: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.attention = MultiHeadAttention(config.attention)
         self.attention_norm = make_norm(config)
         self.cross_attention = MultiHeadAttention(config.attention) if config.cross_attention else None
         self.cross_norm = make_norm(config) if config.cross_attention else None
-        self.mlp = make_mlp(config)
+        self.mlp = make_mlp(config) if mlp is None else mlp
         self.mlp_norm = make_norm(config)
 
     def forward(

@@ -4,6 +4,8 @@
 
 A product of (t, d) and (d, f) is t·d·f multiplications and as many additions. Training costs three times the forward
 pass: the gradient needs two products for each of its products. Sums, norms and the softmax are left out, as usual.
+With a mixture of experts only the matrices that a token passes count for operations: the router, the experts that it
+chose, the shared ones.
 
 Paper:   Kaplan et al. 2020, "Scaling Laws for Neural Language Models", §2.1 and table 1, arXiv:2001.08361.
 Names:   our d, h·k and f are the paper's d_model, d_attn and d_ff; `past` is what the cache holds.
@@ -15,21 +17,20 @@ Next:    minillm/transformer/generate.py
 from minillm.transformer.decoder import DecoderConfig
 
 
-def parameters(config: DecoderConfig) -> dict[str, int]:
+def parameters(config: DecoderConfig, active: bool = False) -> dict[str, int]:
     """How many numbers training may change, by part; the sum is the model's `n_parameters`.
+
+    `active`: only those that one token passes, which leaves out the experts that it did not choose.
 
     >>> from minillm.transformer.decoder import gpt2
     >>> sum(parameters(gpt2()).values())  # "the 124 million parameter GPT-2"
     124439808
     """
-    d, v, f = config.d_model, config.vocabulary, config.block.d_hidden
-    attention, swiglu = config.block.attention, config.mlp == "swiglu"
+    d, v, attention = config.d_model, config.vocabulary, config.block.attention
     inside, shared = attention.n_head * attention.width, attention.kv_heads * attention.width
     heads = 2 * d * inside + 2 * d * shared
-    mlp = (3 if swiglu else 2) * d * f
     if config.bias:
         heads += inside + 2 * shared + d
-        mlp += (2 if swiglu else 1) * f + d
     if config.qk_norm:
         heads += 2 * attention.width
     norm = 2 * d if config.norm == "layer" and config.bias else d
@@ -37,7 +38,7 @@ def parameters(config: DecoderConfig) -> dict[str, int]:
         "embedding": v * d,
         "positions": config.context * d if config.positions == "learned" else 0,
         "attention": config.n_layer * heads,
-        "mlp": config.n_layer * mlp,
+        "mlp": config.n_layer * sum(_mlp(config, active)),
         "norms": (2 * config.n_layer + 1) * norm,
         "score": 0 if config.tied else v * d,
     }
@@ -54,9 +55,9 @@ def forward_flops(config: DecoderConfig, t: int, past: int = 0, batch: int = 1, 
     """
     if t < 1 or past < 0 or batch < 1:
         raise ValueError(f"t={t}, past={past}, batch={batch}: t and batch are at least 1, past at least 0; t=1 works")
-    attention, d, f = config.block.attention, config.d_model, config.block.d_hidden
+    attention, d = config.block.attention, config.d_model
     inside, shared = attention.n_head * attention.width, attention.kv_heads * attention.width
-    matrices = 2 * d * inside + 2 * d * shared + (3 if config.mlp == "swiglu" else 2) * d * f
+    matrices = 2 * d * inside + 2 * d * shared + _mlp(config, active=True)[0]
     scores = 2 * (past + t) * inside  # for one token: its query with every key, its weights with every value
     logits = (t if scored is None else scored) * d * config.vocabulary
     return 2 * batch * (t * config.n_layer * (matrices + scores) + logits)
@@ -82,3 +83,21 @@ def cache_bytes(config: DecoderConfig, tokens: int, batch: int = 1, bytes_per_nu
     """
     attention = config.block.attention
     return 2 * config.n_layer * attention.kv_heads * attention.width * tokens * batch * bytes_per_number
+
+
+def _mlp(config: DecoderConfig, active: bool) -> tuple[int, int]:
+    """The numbers in the matrices of one block's MLP or mixture of experts, and those in its biases."""
+    d, moe = config.d_model, config.moe
+    kind, bias, f = (
+        (config.mlp, config.bias, config.block.d_hidden) if moe is None else (moe.mlp, moe.bias, moe.d_hidden)
+    )
+    maps = 3 if kind == "swiglu" else 2
+
+    def one(f: int) -> tuple[int, int]:
+        return maps * d * f, ((maps - 1) * f + d) * bias
+
+    if moe is None:
+        return one(f)
+    passed, (matrix, biases) = moe.top_k if active else moe.n_expert, one(f)
+    shared_matrix, shared_biases = one(moe.n_shared * f) if moe.n_shared else (0, 0)
+    return d * moe.n_expert + passed * matrix + shared_matrix, passed * biases + shared_biases

@@ -20,12 +20,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from minillm.attention.cache import KVCache
+from minillm.attention.cache import DecoderCache, KVCache
 from minillm.attention.masks import both, padding, sliding_window
 from minillm.attention.multihead import AttentionConfig
 from minillm.attention.positions import LearnedPositions, RoPE, RopeScaling, SinusoidalPositions, alibi_bias
 from minillm.neural.language_model import LanguageModel, check_tokens
 from minillm.transformer.block import Block, BlockConfig, MLPName, NormName, make_norm
+from minillm.transformer.moe import MoE, MoEConfig, auxiliary_loss
 
 PositionName = Literal["learned", "sinusoidal", "rope", "alibi", "none"]
 
@@ -48,6 +49,7 @@ class DecoderConfig:
     norm: NormName = "layer"  # LayerNorm or RMSNorm
     norm_eps: float | None = None  # None: 1e-5 for LayerNorm, 1e-6 for RMSNorm
     mlp: MLPName = "gelu_tanh"  # the bend of the MLP, or "swiglu"
+    moe: MoEConfig | None = None  # experts in the place of every MLP: `mlp` and `d_hidden` are then theirs
     positions: PositionName = "learned"  # how it knows what stands where
     rope_base: float = 10000.0  # of RoPE; Llama 3 has 500000
     rope_scaling: RopeScaling | None = None  # Llama 3.1's longer context
@@ -65,6 +67,11 @@ class DecoderConfig:
                 raise ValueError(f"{name}={value!r} must be a whole number of at least 1; {name}=8 works")
         if self.positions not in PositionName.__args__:
             raise ValueError(f"positions={self.positions!r} must be one of {', '.join(PositionName.__args__)}")
+        if self.moe is not None and (self.moe.d_model != self.d_model or self.d_hidden is not None):
+            raise ValueError(
+                f"d_model={self.d_model} and d_hidden={self.d_hidden} beside moe with d_model={self.moe.d_model}: "
+                "the widths must be the same, and the hidden width is moe's to say; d_hidden=None works"
+            )
         width = self.block.attention.width  # makes the block's configuration, which checks its own part
         if self.positions == "rope" and width % 2:
             raise ValueError(
@@ -193,7 +200,8 @@ class Decoder(LanguageModel):
         is_rope, width = config.positions == "rope", config.block.attention.width
         self.rope = RoPE(width, config.rope_base, config.rope_scaling) if is_rope else None
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config.block) for _ in range(config.n_layer))
+        mixtures = (None if config.moe is None else MoE(config.moe) for _ in range(config.n_layer))
+        self.blocks = nn.ModuleList(Block(config.block, mixture) for mixture in mixtures)
         self.norm = make_norm(config.block)
         self.score = nn.Linear(config.d_model, config.vocabulary, bias=False)
         if config.tied:
@@ -206,7 +214,7 @@ class Decoder(LanguageModel):
         generator = torch.Generator().manual_seed(self.config.seed)
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
-                adds = name.endswith(("attention.out.weight", "mlp.down.weight"))
+                adds = name.endswith(("attention.out.weight", ".down.weight"))
                 std = 0.02 * (2 * self.config.n_layer) ** -0.5 if adds else 0.02
                 parameter.normal_(std=std, generator=generator)
             else:
@@ -215,14 +223,37 @@ class Decoder(LanguageModel):
     def forward(self, tokens_bt: Tensor, may_look: Tensor | None = None) -> Tensor:
         return self.score(self.hidden(tokens_bt, may_look=may_look))
 
-    def hidden(self, tokens_bt: Tensor, cache: "DecoderCache | None" = None, may_look: Tensor | None = None) -> Tensor:
+    def loss(self, batch: Tensor) -> Tensor:
+        """Mean nats per token of a batch (b, t + 1); in training also what its mixtures of experts add."""
+        nats = super().loss(batch)
+        return nats + auxiliary_loss(self) if self.training and self.config.moe is not None else nats
+
+    def hidden(
+        self,
+        tokens_bt: Tensor,
+        cache: DecoderCache | None = None,
+        may_look: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
         """What the scores are made from, (b, t, d), after the last norm.
 
         With a cache, the tokens follow those that it has seen, and are added to it. `may_look` (boolean, as in
-        `minillm.attention.masks`) replaces the causal mask: a prefix that sees itself whole, say.
+        `minillm.attention.masks`) replaces the causal mask, and the window with it: a prefix that sees itself whole,
+        say. `positions`, int64 (t,) or (b, t), are where the tokens stand, if not one behind the other; ALiBi
+        measures its distances in the row all the same.
         """
         check_tokens(tokens_bt, self.vocabulary)
-        x_btd, how = self._start(tokens_bt, cache, may_look)
+        return self.hidden_from(self.embedding(tokens_bt), cache, may_look, positions)
+
+    def hidden_from(
+        self,
+        x_btd: Tensor,
+        cache: DecoderCache | None = None,
+        may_look: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """`hidden` from vectors (b, t, d) in the place of embedded tokens: a learned prompt, a picture."""
+        x_btd, how = self._start(x_btd, cache, may_look, positions)
         for layer, block in enumerate(self.blocks):
             x_btd = block(x_btd, **how, cache=None if cache is None else cache.layers[layer], fused=self.fused)
         return self.norm(x_btd)
@@ -230,7 +261,7 @@ class Decoder(LanguageModel):
     def attention_maps(self, tokens_bt: Tensor) -> list[Tensor]:
         """Who looks at whom: for each block the weights (b, h, t, s)."""
         check_tokens(tokens_bt, self.vocabulary)
-        x_btd, how = self._start(tokens_bt, None, None)
+        x_btd, how = self._start(self.embedding(tokens_bt))
         maps = []
         for block in self.blocks:
             assert isinstance(block, Block)
@@ -238,7 +269,7 @@ class Decoder(LanguageModel):
             x_btd = block(x_btd, **how)
         return maps
 
-    def read(self, tokens_bt: Tensor, cache: "DecoderCache") -> Tensor:
+    def read(self, tokens_bt: Tensor, cache: DecoderCache) -> Tensor:
         """Read more tokens of each row into the cache: the logits (b, v) of what follows the last of them."""
         return self.score(self.hidden(tokens_bt, cache)[:, -1])
 
@@ -247,7 +278,7 @@ class Decoder(LanguageModel):
         cache = self.new_cache() if state is None else state
         return self.read(token_b[:, None], cache), cache
 
-    def new_cache(self, capacity: int | None = None, pad_b: Tensor | None = None) -> "DecoderCache":
+    def new_cache(self, capacity: int | None = None, pad_b: Tensor | None = None) -> DecoderCache:
         """An empty cache for `capacity` tokens (None: the context), the first `pad_b` of each row only filling."""
         room = self.config.context if capacity is None else min(capacity, self.config.context)
         return DecoderCache([KVCache(room) for _ in range(self.config.n_layer)], pad_b)
@@ -265,10 +296,14 @@ class Decoder(LanguageModel):
         return other.to(self.embedding.weight.device)
 
     def _start(
-        self, tokens_bt: Tensor, cache: "DecoderCache | None", may_look: Tensor | None
+        self,
+        x_btd: Tensor,
+        cache: DecoderCache | None = None,
+        may_look: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """The stream before the first block, and what every block must know of positions and masks."""
-        past, t, device = 0 if cache is None else cache.length, tokens_bt.shape[1], tokens_bt.device
+        past, t, device = 0 if cache is None else cache.length, x_btd.shape[1], x_btd.device
         if past + t > (context := self.config.context):
             raise ValueError(
                 f"tokens has t={t}" + (f" after {past} in the cache" if past else "") + f", but context={context} is "
@@ -276,8 +311,8 @@ class Decoder(LanguageModel):
             )
         place = torch.arange(past, past + t, device=device)
         pad_b = None if cache is None else cache.pad_b
-        positions = place if pad_b is None else (place - pad_b[:, None]).clamp(min=0)
-        x_btd = self.embedding(tokens_bt)
+        if positions is None:
+            positions = place if pad_b is None else (place - pad_b[:, None]).clamp(min=0)
         if self.config.positions == "sinusoidal":
             x_btd = x_btd * self.config.d_model**0.5
         if self.positions is not None:
@@ -292,33 +327,6 @@ class Decoder(LanguageModel):
         rope = None if self.rope is None else self.rope.at(positions, x_btd.dtype)
         how = {"may_look": may_look, "bias": bias, "rope": rope, "positions": positions, "causal": causal}
         return self.dropout(x_btd), how
-
-
-@dataclass
-class DecoderCache:
-    """The keys and values of every block, and how many of each row's first places are only filling.
-
-    Rows of unequal length stand side by side with their ends aligned: filled up on the left.
-    """
-
-    layers: list[KVCache]
-    pad_b: Tensor | None = None
-
-    @property
-    def length(self) -> int:
-        """Places read so far, filling included."""
-        return self.layers[0].length
-
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows (int64, in this order, also repeated), as a beam search does."""
-        for layer in self.layers:
-            layer.select(rows)
-        self.pad_b = None if self.pad_b is None else self.pad_b[rows]
-
-    def rewind(self, length: int) -> None:
-        """Forget all but the first `length` places, as speculative decoding does."""
-        for layer in self.layers:
-            layer.rewind(length)
 
 
 def added_positions(config: DecoderConfig) -> LearnedPositions | SinusoidalPositions | None:

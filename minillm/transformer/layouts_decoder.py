@@ -1,11 +1,12 @@
-"""Decoders as published: GPT-2, Llama and Mistral, in the layout of the transformers package.
+"""Decoders as published: GPT-2, Llama, Mistral and Mixtral, in the layout of the transformers package.
 
 GPT-2 keeps query, key and value in one matrix, and every matrix with the inputs first. Llama and Mistral keep each by
 itself, outputs first, as we do.
 
 Paper:   GPT-2: Radford et al. 2019; Llama: Touvron et al. 2023, arXiv:2302.13971; Llama 3: Grattafiori et al. 2024,
-         arXiv:2407.21783; Mistral: Jiang et al. 2023, arXiv:2310.06825.
-Differs: settings that our decoder does not have (biases in Llama's attention, other ways to stretch RoPE) are errors.
+         arXiv:2407.21783; Mistral: Jiang et al. 2023, arXiv:2310.06825; Mixtral: Jiang et al. 2024, arXiv:2401.04088.
+Differs: what acts in training alone (dropout, a mixture's losses, capacity and jitter) is neither read nor written;
+         settings that our decoder does not have (biases in Llama's attention, other ways to stretch RoPE) are errors.
 Next:    minillm/transformer/layouts_bert.py
 """
 
@@ -16,7 +17,9 @@ from typing import Any
 from minillm.attention.positions import RopeScaling
 from minillm.transformer.decoder import Decoder, DecoderConfig
 from minillm.transformer.layout import Entry, Fields, Layout
+from minillm.transformer.moe import MoEConfig
 
+_TRAINING = {"capacity": None, "balance_loss": 0.0, "z_loss": 0.0, "jitter": 0.0}  # of a mixture, and what is off
 _UNSAID = ("seed", "dropout")  # no part of what a model computes, so a layout need not say them
 _NO, _YES = {False: False}, {True: True}
 _GELUS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu", "silu": "silu"}
@@ -154,6 +157,41 @@ def _write_mistral(config: DecoderConfig) -> dict[str, Any]:
     return _write_llama(config, "mistral") | {"sliding_window": config.window}
 
 
+def _read_mixtral(fields: Fields) -> DecoderConfig:
+    config = _read_llama(fields)
+    moe = MoEConfig(
+        d_model=config.d_model,
+        d_hidden=config.block.d_hidden,
+        n_expert=fields.size("num_local_experts", 8),
+        top_k=fields.size("num_experts_per_tok", 2),
+        normalise=True,
+    )
+    return dataclasses.replace(config, d_hidden=None, moe=moe)
+
+
+def _write_mixtral(config: DecoderConfig) -> dict[str, Any]:
+    if (moe := config.moe) is None:
+        raise ValueError("moe=None is no mixture of experts; 'llama' and 'mistral' are for one MLP in each block")
+    return _write_mistral(config) | {
+        "model_type": "mixtral",
+        "architectures": ["MixtralForCausalLM"],
+        "intermediate_size": moe.d_hidden,
+        "num_local_experts": moe.n_expert,
+        "num_experts_per_tok": moe.top_k,
+    }
+
+
+def _mixtral_entries(model: Decoder) -> Iterator[Entry]:
+    moe = model.config.moe
+    yield from (entry for entry in _llama_entries(model) if ".mlp." not in entry.theirs)
+    for layer in range(model.config.n_layer):
+        ours, theirs = f"blocks.{layer}.mlp", f"model.layers.{layer}.block_sparse_moe"
+        yield Entry(f"{theirs}.gate.weight", (f"{ours}.router.weight",))
+        for expert in range(0 if moe is None else moe.n_expert):
+            for name, part in (("w1", "gate"), ("w2", "down"), ("w3", "up")):
+                yield Entry(f"{theirs}.experts.{expert}.{name}.weight", (f"{ours}.experts.{expert}.{part}.weight",))
+
+
 def _llama_entries(model: Decoder) -> Iterator[Entry]:
     config = model.config
     yield Entry("model.embed_tokens.weight", ("embedding.weight",))
@@ -206,6 +244,9 @@ def _resolved(config: DecoderConfig) -> dict[str, Any]:
         fields["norm_eps"] = 1e-6 if config.norm == "rms" else 1e-5
     if config.positions != "rope":
         fields["rope_base"] = None
+    if (moe := config.moe) is not None:  # it says what the MLP is
+        fields |= {"mlp": None, "d_hidden": None}
+        fields["moe"] = dataclasses.replace(moe, normalise=moe.normalised, **_TRAINING)
     return {name: value for name, value in fields.items() if name not in _UNSAID}
 
 
@@ -240,6 +281,14 @@ DECODER_LAYOUTS: dict[str, Layout] = {
         make=_maker(_read_llama),
         write=_checked(_read_llama, _write_mistral),
         entries=_llama_entries,
+        prefix="model.",
+        ignored=_ANGLES,
+    ),
+    "mixtral": Layout(
+        model_type="mixtral",
+        make=_maker(_read_mixtral),
+        write=_checked(_read_mixtral, _write_mixtral),
+        entries=_mixtral_entries,
         prefix="model.",
         ignored=_ANGLES,
     ),

@@ -29,7 +29,7 @@ FEWEST_TOKENS = 8  # packing copies the weights once: about as long as two token
 
 def is_worth_packing(model: Decoder, max_new_tokens: int) -> bool:
     """Whether `pack` would make so many tokens come sooner: on a CPU with oneDNN, in float32, with large matrices."""
-    weight, known = model.embedding.weight, torch.backends.mkldnn.is_available()
+    weight, known = model.embedding.weight, torch.backends.mkldnn.is_available() and _is_plain(model)
     fits = known and weight.device.type == "cpu" and weight.dtype == torch.float32 and not is_packed(model)
     return fits and max_new_tokens >= FEWEST_TOKENS and model.config.d_model**2 >= SMALLEST_MATRIX
 
@@ -37,6 +37,12 @@ def is_worth_packing(model: Decoder, max_new_tokens: int) -> bool:
 def is_packed(model: Decoder) -> bool:
     """Whether this is such a copy already."""
     return isinstance(model.score, PackedLinear)
+
+
+def _is_plain(model: Decoder) -> bool:
+    """Whether every matrix does no more than its weight says: not so with LoRA or a prefix on it."""
+    kinds = (nn.Linear, MultiHeadAttention)
+    return all(type(module) in kinds for module in model.modules() if isinstance(module, kinds))
 
 
 def pack(model: Decoder) -> Decoder:
@@ -48,6 +54,9 @@ def pack(model: Decoder) -> Decoder:
     ...     torch.allclose(pack(model)(torch.tensor([[1, 2]])), model(torch.tensor([[1, 2]])))
     True
     """
+    if not _is_plain(model):
+        raise ValueError("model has layers with adapters on them, which packing would leave out; merge them first "
+                         "(minillm.adaptation.lora.merge_lora, remove_lora)")  # fmt: skip
     packed = copy.deepcopy(model, {id(p): p for p in model.parameters()}).eval()
     for module in list(packed.modules()):
         for name, child in list(module.named_children()):

@@ -30,15 +30,16 @@ from minillm.transformer.layouts_decoder import DECODER_LAYOUTS
 
 CONFIG = "config.json"
 LAYOUTS: dict[str, Layout] = DECODER_LAYOUTS | BERT_LAYOUTS
-_LAYERS = ("n_layer", "num_hidden_layers")
+_LAYERS = ("n_layer", "num_hidden_layers", "num_local_experts")
 
 
 def load_pretrained(folder: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32) -> Any:
     """Make the model that a folder describes, with its weights, in evaluation mode.
 
     `folder` holds config.json and model.safetensors (or shards), or is the name of a hub model. A `Decoder` comes from
-    GPT-2, Llama and Mistral; from BERT a `MaskedLM`, `Encoder`, `TextClassifier` or `Tagger`, as its configuration
-    says. Raises ValueError for what is missing, extra, of the wrong shape, damaged or not supported, with its name.
+    GPT-2, Llama, Mistral and Mixtral; from BERT a `MaskedLM`, `Encoder`, `TextClassifier` or `Tagger`, as its
+    configuration says. Raises ValueError for what is missing, extra, of the wrong shape, damaged or not supported, with
+    its name.
 
     >>> import tempfile
     >>> from minillm.transformer.decoder import Decoder, llama
@@ -53,8 +54,9 @@ def load_pretrained(folder: str | os.PathLike[str], *, dtype: torch.dtype = torc
     fields = _fields(path)
     layout, make = _understood(fields)
     stored = StoredTensors(path)
+    parts = 1
     for name in _LAYERS:  # before anything is built: a hostile number of layers must not take the whole day
-        if fields.fields.get(name) is not None and (n := fields.size(name)) > len(stored.names):
+        if fields.fields.get(name) is not None and (parts := parts * (n := fields.size(name))) > len(stored.names):
             raise ValueError(f"{fields.where} says {name}={n}, but there are only {len(stored.names)} tensors")
     with torch.device("meta"):  # sizes, without memory: a hostile width must not fill it
         shell = make()
@@ -69,15 +71,19 @@ def save_pretrained(
 ) -> None:
     """Write a model so that the transformers package, and `load_pretrained`, can read it.
 
-    `layout` is "gpt2", "llama" or "mistral" for a `Decoder`; "bert" for a `MaskedLM`, "bert-trunk", "bert-classifier"
-    or "bert-tagger" for the others. Weights of more than `largest` bytes are cut into several files. Raises ValueError
-    when the layout has no words for what the model is, before anything is written.
+    `layout` is "gpt2", "llama", "mistral" or "mixtral" for a `Decoder`; "bert" for a `MaskedLM`, "bert-trunk",
+    "bert-classifier" or "bert-tagger" for the others. Weights of more than `largest` bytes are cut into several files.
+    Raises ValueError when the layout has no words for what the model is, before anything is written.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout={layout!r} is not known; known: {', '.join(LAYOUTS)}")
     try:
         fields = LAYOUTS[layout].write(model)
-        entries = [entry for entry in LAYOUTS[layout].entries(model) if entry.written and not entry.tied]
+        places = list(LAYOUTS[layout].entries(model))
+        entries = [entry for entry in places if entry.written and not entry.tied]
+        named = {name for entry in places for name in entry.ours}
+        if nameless := [name for name, _ in model.named_parameters() if name not in named]:
+            raise ValueError(f"it has no word for {_some(nameless)} (what was added must be merged and removed first)")
     except (ValueError, AttributeError) as error:  # AttributeError: a model of another kind
         raise ValueError(f"layout={layout!r} cannot hold this {type(model).__name__}: {error}; known layouts: "
                          f"{', '.join(LAYOUTS)}") from None  # fmt: skip

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minillm.attention.cache import DecoderCache
 from minillm.statistical.sampling import next_distribution, sample_next
-from minillm.transformer.decoder import Decoder, DecoderCache
+from minillm.transformer.decoder import Decoder
 from minillm.transformer.generate import evaluating
 
 Weigh = Callable[[Tensor], Tensor]
