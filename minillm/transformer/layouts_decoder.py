@@ -258,7 +258,22 @@ def _maker(read: Callable[[Fields], DecoderConfig]) -> Callable[[Fields], Callab
     return make
 
 
-_ANGLES = r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
+def _llama_like(
+    model_type: str,
+    read: Callable[[Fields], DecoderConfig],
+    write: Callable[[DecoderConfig], dict[str, Any]],
+    entries: Callable[[Decoder], Iterator[Entry]],
+) -> Layout:
+    return Layout(
+        model_type=model_type,
+        make=_maker(read),
+        write=_checked(read, write),
+        entries=entries,
+        prefix="model.",
+        ignored=r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
+    )
+
+
 DECODER_LAYOUTS: dict[str, Layout] = {
     "gpt2": Layout(
         model_type="gpt2",
@@ -268,28 +283,7 @@ DECODER_LAYOUTS: dict[str, Layout] = {
         prefix="transformer.",
         ignored=r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",
     ),
-    "llama": Layout(
-        model_type="llama",
-        make=_maker(_read_llama),
-        write=_checked(_read_llama, _write_llama),
-        entries=_llama_entries,
-        prefix="model.",
-        ignored=_ANGLES,
-    ),
-    "mistral": Layout(
-        model_type="mistral",
-        make=_maker(_read_llama),
-        write=_checked(_read_llama, _write_mistral),
-        entries=_llama_entries,
-        prefix="model.",
-        ignored=_ANGLES,
-    ),
-    "mixtral": Layout(
-        model_type="mixtral",
-        make=_maker(_read_mixtral),
-        write=_checked(_read_mixtral, _write_mixtral),
-        entries=_mixtral_entries,
-        prefix="model.",
-        ignored=_ANGLES,
-    ),
+    "llama": _llama_like("llama", _read_llama, _write_llama, _llama_entries),
+    "mistral": _llama_like("mistral", _read_llama, _write_mistral, _llama_entries),
+    "mixtral": _llama_like("mixtral", _read_mixtral, _write_mixtral, _mixtral_entries),
 }

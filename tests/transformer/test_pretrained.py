@@ -6,10 +6,11 @@ import shutil
 import pytest
 import torch
 import transformers
+from small_checkpoints import rewrite, shake
 from torch.testing import assert_close
 
 from minillm.attention.positions import RopeScaling
-from minillm.core.tensor_files import INDEX, WHOLE, StoredTensors, write_tensors
+from minillm.core.tensor_files import INDEX, WHOLE, StoredTensors
 from minillm.transformer.decoder import Decoder, DecoderConfig, gpt2, llama
 from minillm.transformer.pretrained import CONFIG, load_pretrained, save_pretrained
 
@@ -52,13 +53,6 @@ def loud():
     torch.manual_seed(3)
 
 
-def shake(model):
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-    return model.eval()
-
-
 def folder_of(name, tmp_path, **saving):
     theirs = shake(THEIRS[name]())
     theirs.save_pretrained(tmp_path, **saving)
@@ -68,13 +62,6 @@ def folder_of(name, tmp_path, **saving):
 def edit(tmp_path, **fields):
     config = json.loads((tmp_path / CONFIG).read_text())
     (tmp_path / CONFIG).write_text(json.dumps(config | fields))
-
-
-def rewrite(tmp_path, change):
-    stored = StoredTensors(tmp_path)
-    tensors = {name: stored.read(name) for name in stored.names}
-    change(tensors)
-    write_tensors(tmp_path / WHOLE, tensors)
 
 
 def tokens(b=5, t=CONTEXT):

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 import transformers
+from small_checkpoints import rewrite, shake
 from torch.testing import assert_close
 
-from minillm.core.tensor_files import WHOLE, StoredTensors, write_tensors
+from minillm.core.tensor_files import StoredTensors
 from minillm.transformer.encoder import Encoder, EncoderConfig, MaskedLM
 from minillm.transformer.encoder_batches import TextBatch
 from minillm.transformer.encoder_tasks import Tagger, TextClassifier
@@ -31,25 +32,11 @@ def seeded():
     torch.manual_seed(5)
 
 
-def shake(model):
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-    return model.eval()
-
-
 def theirs_in(tmp_path, layout, **fields):
     labels = {"num_labels": LABELS} if layout in ("bert-classifier", "bert-tagger") else {}
     model = shake(KINDS[layout][0](transformers.BertConfig(**BERT, **labels, **fields)))
     model.save_pretrained(tmp_path)
     return model
-
-
-def rewrite(tmp_path, change):
-    stored = StoredTensors(tmp_path)
-    tensors = {name: stored.read(name) for name in stored.names}
-    change(tensors)
-    write_tensors(tmp_path / WHOLE, tensors)
 
 
 def batch_of_unequal_texts():
