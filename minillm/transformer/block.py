@@ -163,6 +163,13 @@ class BlockConfig:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout!r} is a share from 0 to below 1; 0.1 works")
 
+    @property
+    def eps(self) -> float:
+        """The small number in the norms, written out."""
+        if self.norm_eps is not None:
+            return self.norm_eps
+        return 1e-6 if self.norm == "rms" else 1e-5
+
 
 class Block(nn.Module):
     """Self-attention, cross-attention if asked for, MLP: (b, t, d) in, (b, t, d) out.
@@ -241,8 +248,8 @@ def make_norm(config: BlockConfig) -> LayerNorm | RMSNorm:
     """The norm that a configuration asks for."""
     d_model = config.attention.d_model
     if config.norm == "rms":
-        return RMSNorm(d_model, 1e-6 if config.norm_eps is None else config.norm_eps)
-    return LayerNorm(d_model, 1e-5 if config.norm_eps is None else config.norm_eps, config.bias)
+        return RMSNorm(d_model, config.eps)
+    return LayerNorm(d_model, config.eps, config.bias)
 
 
 def make_mlp(config: BlockConfig) -> MLP | SwiGLU:

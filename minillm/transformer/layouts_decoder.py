@@ -54,7 +54,7 @@ def _write_gpt2(config: DecoderConfig) -> dict[str, Any]:
         "n_embd": config.d_model,
         "n_inner": config.block.d_hidden,
         "activation_function": _their(_GELUS, config.mlp),
-        "layer_norm_epsilon": _eps(config),
+        "layer_norm_epsilon": config.block.eps,
         "tie_word_embeddings": config.tied,
         "bos_token_id": None,
         "eos_token_id": None,
@@ -136,7 +136,7 @@ def _write_llama(config: DecoderConfig, model_type: str = "llama") -> dict[str, 
         "hidden_size": config.d_model,
         "intermediate_size": config.block.d_hidden,
         "hidden_act": "silu",
-        "rms_norm_eps": _eps(config),
+        "rms_norm_eps": config.block.eps,
         "rope_theta": config.rope_base,
         "rope_scaling": None
         if scaling is None
@@ -207,13 +207,6 @@ def _llama_entries(model: Decoder) -> Iterator[Entry]:
     yield Entry("lm_head.weight", ("score.weight",), tied=config.tied)
 
 
-def _eps(config: DecoderConfig) -> float:
-    """The small number in the norms, written out."""
-    if config.norm_eps is not None:
-        return config.norm_eps
-    return 1e-6 if config.norm == "rms" else 1e-5
-
-
 def _their(known: Mapping[str, str], ours: str) -> str:
     """Their name of one of our values; ours when they have none, which reading back then refuses."""
     return next((theirs for theirs, value in known.items() if value == ours), ours)
@@ -239,9 +232,8 @@ def _resolved(config: DecoderConfig) -> dict[str, Any]:
     """The fields of a configuration with every None replaced by what it stands for."""
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     block = config.block
-    fields |= {"n_kv_head": block.attention.kv_heads, "head_width": block.attention.width, "d_hidden": block.d_hidden}
-    if config.norm_eps is None:
-        fields["norm_eps"] = 1e-6 if config.norm == "rms" else 1e-5
+    fields |= {"n_kv_head": block.attention.kv_heads, "head_width": block.attention.width}
+    fields |= {"d_hidden": block.d_hidden, "norm_eps": block.eps}
     if config.positions != "rope":
         fields["rope_base"] = None
     if (moe := config.moe) is not None:  # it says what the MLP is
