@@ -116,6 +116,9 @@ layer 3  transformer   stacks of attention and MLP
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
     training/optim.py           AdamW, and the schedules of the learning rate
+    training/state_tree.py      the state of a run as data: a plain tree, and tensors by name
+    training/checkpoint.py      checkpoints: killed at any moment, a run goes on to the last bit
+    training/token_batches.py   tokens on disk as batches on a device, whole or a process's share
 
 layer 5  adaptation    a model that was trained once is made to do something else
     adaptation/chat_template.py a conversation as one row of tokens that nobody can forge
