@@ -81,9 +81,7 @@ class InTurn:
 
     def __init__(self, batches: Sequence[Any]) -> None:
         if not batches:
-            raise ValueError(
-                "batches=[] holds nothing to give; list(consecutive_chunks(stream_n, b=8, t=32)) works"
-            )
+            raise ValueError("batches=[] holds nothing to give; list(consecutive_chunks(stream_n, b=8, t=32)) works")
         self.batches, self.position = batches, 0
 
     def __iter__(self) -> Self:

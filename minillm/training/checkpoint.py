@@ -253,19 +253,21 @@ def _body(path: Path, step: int) -> dict[str, Any]:
         head = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {path.stat().st_size} bytes that are not whole JSON ({error})") from None
-    if not (isinstance(head, dict) and head.get("format") == FORMAT and type(head.get("version")) is int):
+    if not (isinstance(head, dict) and head.get("format") == FORMAT and _is_version(head.get("version"))):
         raise ValueError(f"{path} is not a checkpoint of minillm: it has no format {FORMAT!r}; it belongs elsewhere")
     if head["version"] > VERSION:
         raise ValueError(f"{path} is of version {head['version']}, written by a later minillm; this one reads up to "
                          f"version {VERSION}. Update it: pip install --upgrade minillm-course")  # fmt: skip
     body = head.get("body")
     if not isinstance(body, dict) or head.get("sha256") != _digest(body):
-        raise ValueError(
-            f"{path} was changed after it was written: its content has not the SHA-256 that it names"
-        )
+        raise ValueError(f"{path} was changed after it was written: its content has not the SHA-256 that it names")
     if body.get("step") != step:
         raise ValueError(f"{path} holds step {body.get('step')!r}; the file was renamed")
     return body
+
+
+def _is_version(value: Any) -> bool:
+    return type(value) is int and value >= 1
 
 
 def _stored(folder: Path, body: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -314,8 +316,9 @@ def _refused(error: Exception, folder: Path, step: int) -> OSError:
             _sweep(folder, keep=len(steps) + 1)
     held = f"the checkpoint of step {steps[-1]} is whole" if steps else "no checkpoint was there before"
     free = shutil.disk_usage(folder).free if folder.is_dir() else 0
+    told = re.search(r"os error (\d+)", str(error))  # how safetensors passes on what the system said
     return OSError(
-        getattr(error, "errno", None) or errno.EIO,
+        getattr(error, "errno", None) or (int(told[1]) if told else errno.EIO),
         f"step {step} could not be written to {folder} ({error}); {held}. {free / 1e6:,.0f} MB are free: make room, or "
         "keep fewer (keep=1)",
     )

@@ -34,8 +34,8 @@ class TokenBatches:
         self, windows: ShuffledWindows, device: str | torch.device = "cpu", *, part: int = 0, parts: int = 1
     ) -> None:
         if parts < 1 or not 0 <= part < parts or windows.b % parts:
-            raise ValueError(f"part={part} of parts={parts} takes no equal share of b={windows.b} rows; the number of "
-                             f"parts must divide b; b={max(parts, 1) * -(-windows.b // max(parts, 1))} works")  # fmt: skip
+            fits = max(parts, 1) * -(-windows.b // max(parts, 1))
+            raise ValueError(f"part={part} of parts={parts} takes no equal share of b={windows.b} rows; b={fits} works")
         self.windows, self.device = windows, torch.device(device)
         self._rows = slice(part * windows.b // parts, (part + 1) * windows.b // parts)
 
