@@ -114,11 +114,16 @@ class RunRecord:
     seed: int
     config: dict[str, object] = field(default_factory=dict)
     python: str = field(default_factory=platform.python_version)
-    versions: dict[str, str] = field(default_factory=lambda: _versions())
+    versions: dict[str, str] = field(default_factory=lambda: package_versions())
     revision: str = field(default_factory=lambda: _revision())
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """The versions of what a result may depend on.
+
+    >>> sorted(package_versions())[-1]
+    'torch'
+    """
     from importlib.metadata import PackageNotFoundError, version
 
     found: dict[str, str] = {}
