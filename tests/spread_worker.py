@@ -16,11 +16,22 @@ from minillm.training.checkpoint import Checkpoints
 from minillm.training.distributed import process_group
 from minillm.training.loop import train
 from minillm.training.optim import AdamW, decay_matrices_only
-from minillm.transformer.decoder import Decoder, gpt2, llama
+from minillm.transformer.decoder import Decoder, DecoderConfig, gpt2, llama
 
 B, T, START, STEPS = 4, 6, 5, 25
 GPT2 = gpt2(vocabulary=23, context=T + 3, n_layer=3, n_head=4, d_model=20)
 LLAMA = llama(vocabulary=22, context=T + 3, n_layer=3, n_head=4, n_kv_head=2, d_model=24, d_hidden=14, tied=True)
+SMEAR = DecoderConfig(
+    vocabulary=22,
+    context=T,
+    n_layer=2,
+    n_head=2,
+    d_model=12,
+    positions="sinusoidal",
+    smear=True,
+    tied=False,
+    bias=False,
+)
 WAYS = {  # name: model, way, size of the tensor-parallel groups
     "ddp": (GPT2, "ddp", 1),
     "fsdp": (LLAMA, "fsdp", 1),
@@ -29,6 +40,7 @@ WAYS = {  # name: model, way, size of the tensor-parallel groups
     "fsdp and tensor": (GPT2, "fsdp", 2),
     "pipeline": (GPT2, "pipeline", 1),
     "pipeline-llama": (LLAMA, "pipeline", 1),
+    "pipeline-smear": (SMEAR, "pipeline", 1),
 }
 
 
@@ -71,7 +83,7 @@ def every_way(folder):
             else:
                 model = Spread(model, ours, way, tensor=tensor)
             if ours.first:
-                shutil.copytree(folder / f"one {config.norm}", folder / name)
+                shutil.copytree(folder / f"one {config.positions}", folder / name)
             torch.distributed.barrier()
             found[name] = go_on(folder / name, model, steps=STEPS, part_of_checkpoint=model.optimizer,
                                 write=ours.first, part=model.part, parts=model.parts)  # fmt: skip

@@ -147,7 +147,7 @@ def _what_failed(lines: list[str], processes: int) -> str:
     """The traceback of the process that failed first; where it had no time for one, what the launcher knows of it."""
     blocks = [_block(lines[i:]) for i, line in enumerate(lines) if line.endswith(FAILED)]
     own = [block for block in blocks if not _LOST.search(block[-1])]
-    killed = re.findall(r"rank\s+: (\d+).*?exitcode\s+: (-\d+)", "\n".join(lines), re.DOTALL)
+    killed = re.findall(r"rank +: (\d+).*\n *exitcode +: (-\d+)", "\n".join(lines))
     if own or (blocks and not killed):
         return "\n".join((own or blocks)[0])
     known = [f"rank {rank} by signal {-int(code)}" for rank, code in killed]

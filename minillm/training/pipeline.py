@@ -205,10 +205,11 @@ class Stage(nn.Module):
         n = model.config.n_layer
         self.blocks = range(-(-n * index // stages), -(-n * (index + 1) // stages))
         self.model = copy.copy(model)
-        self.model._modules = dict(model._modules)
+        self.model._modules, self.model._parameters = dict(model._modules), dict(model._parameters)
         self.model.blocks = nn.ModuleList(model.blocks[i] if i in self.blocks else nn.Identity() for i in range(n))
         if not self.first:  # the stream that comes in has its positions already
             self.model.embedding, self.model.positions, self.model.dropout = None, None, nn.Identity()  # pyright: ignore
+            self.model.smear = None
             if model.config.positions in ("learned", "sinusoidal"):
                 self.model.config = replace(model.config, positions="none")
         if not self.last:

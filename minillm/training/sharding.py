@@ -26,6 +26,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, distribute_module, distribute_tensor
 from torch.nn.utils import get_total_norm
 
+from minillm.attention.positions import LearnedPositions
 from minillm.training.distributed import Process
 from minillm.training.state_tree import map_tensors
 from minillm.transformer.block import Block
@@ -163,6 +164,10 @@ def split_tensors(model: Decoder, mesh: DeviceMesh) -> None:
     parallelize_module(model, mesh, plan)
     if tied:
         model.score.weight = model.embedding.weight
+    if isinstance(model.positions, LearnedPositions):
+        distribute_module(model.positions, mesh)
+        rows = model.positions.rows  # a method, to which no hook of a module listens
+        model.positions.rows = lambda positions: _own(None, rows(*_in_all(None, (positions,), mesh)), mesh)
     for module in model.modules():  # the rest, norms and positions: the same in every process
         if any(not isinstance(parameter, DTensor) for parameter in module.parameters(recurse=False)):
             distribute_module(module, mesh, input_fn=_in_all, output_fn=_own)  # pyright: ignore[reportArgumentType]
@@ -177,7 +182,7 @@ def _check_tensor_parallel(config: DecoderConfig, n: int) -> None:
     ):
         if value % n:
             raise ValueError(f"{name}={value} cannot be split over {n} processes; {name}={n * -(-value // n)} can")
-    wrong = [f"{name}={value!r}" for name, value in (("qk_norm", config.qk_norm), ("moe", config.moe)) if value]
+    wrong = [f"{name}={value!r}" for name in ("qk_norm", "smear", "moe") if (value := getattr(config, name))]
     wrong += ["positions='alibi'"] if config.positions == "alibi" else []
     if wrong:
         raise ValueError(f"{wrong[0]} is not known to the tensor-parallel way; 'fsdp' takes every model")
@@ -203,11 +208,11 @@ class _Loss(nn.Module):
         return self._loss(batch)
 
 
-def _in_all(module: nn.Module, inputs: tuple[Any, ...], mesh: DeviceMesh) -> tuple[Any, ...]:
+def _in_all(module: nn.Module | None, inputs: tuple[Any, ...], mesh: DeviceMesh) -> tuple[Any, ...]:
     return tuple(DTensor.from_local(x, mesh, [Replicate()], run_check=False) for x in inputs)
 
 
-def _own(module: nn.Module, output: Any, mesh: DeviceMesh) -> Any:
+def _own(module: nn.Module | None, output: Any, mesh: DeviceMesh) -> Any:
     return output.to_local()
 
 

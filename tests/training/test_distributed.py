@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import spread_worker
 import torch
-from spread_worker import GPT2, LLAMA, START, STEPS, WAYS, go_on
+from spread_worker import GPT2, LLAMA, SMEAR, START, STEPS, WAYS, go_on
 from torch.testing import assert_close
 
 from minillm.training.checkpoint import load_checkpoint
@@ -25,13 +25,13 @@ WORKER = Path(spread_worker.__file__)
 def runs(tmp_path_factory):
     """One process to step 5; from its checkpoint two processes go on in every way, and so does it."""
     folder, one = tmp_path_factory.mktemp("spread"), {}
-    for config in (GPT2, LLAMA):
-        go_on(folder / f"one {config.norm}", Decoder(config).double(), steps=START)
+    for config in (GPT2, LLAMA, SMEAR):
+        go_on(folder / f"one {config.positions}", Decoder(config).double(), steps=START)
     launch(WORKER, str(folder), processes=2, say=lambda line: None)
-    for config in (GPT2, LLAMA):
-        one[config.norm] = go_on(folder / f"one {config.norm}", Decoder(config).double(), steps=STEPS)
-        more = go_on(folder / f"one {config.norm}", Decoder(config).double(), steps=STEPS + 5)
-        one[config.norm] = [*one[config.norm], more[0]]
+    for config in (GPT2, LLAMA, SMEAR):
+        one[config.positions] = go_on(folder / f"one {config.positions}", Decoder(config).double(), steps=STEPS)
+        more = go_on(folder / f"one {config.positions}", Decoder(config).double(), steps=STEPS + 5)
+        one[config.positions] = [*one[config.positions], more[0]]
     return folder, one, json.loads((folder / "found.json").read_text())
 
 
@@ -40,7 +40,7 @@ def runs(tmp_path_factory):
 def test_two_processes_are_one(runs, name):
     """Twenty steps in float64, from the checkpoint of one process."""
     _, one, found = runs
-    losses, norms, _ = one[WAYS[name][0].norm]
+    losses, norms, _ = one[WAYS[name][0].positions]
     assert len(losses) == STEPS - START and max(norms) > 0.3, "some steps are clipped"
     assert_close(torch.tensor(found[name][0]), torch.tensor(losses), rtol=1e-10, atol=0)
     assert_close(torch.tensor(found[name][1]), torch.tensor(norms), rtol=1e-8, atol=0)
@@ -52,10 +52,10 @@ def test_what_two_processes_saved_one_goes_on_with(runs, name):
     folder, runs_of_one, _ = runs
     config = WAYS[name][0]
     for part in ("model", "optimizer"):
-        one, two = (load_checkpoint(folder / f, STEPS)[1]["parts"][part] for f in (f"one {config.norm}", name))
+        one, two = (load_checkpoint(folder / f, STEPS)[1]["parts"][part] for f in (f"one {config.positions}", name))
         assert_close(two, one, rtol=1e-7, atol=1e-10)
     more, _ = go_on(folder / name, Decoder(config).double(), steps=STEPS + 5)
-    assert_close(torch.tensor(more), torch.tensor(runs_of_one[config.norm][2]), rtol=1e-9, atol=0)
+    assert_close(torch.tensor(more), torch.tensor(runs_of_one[config.positions][2]), rtol=1e-9, atol=0)
 
 
 DEATHS = {
@@ -91,6 +91,7 @@ MOE = DecoderConfig(n_head=2, moe=MoEConfig(d_model=12, d_hidden=8, n_expert=4, 
         (llama(n_head=2, d_hidden=9, **SMALL), "tensor", {}, 2, r"d_hidden=9 cannot .* d_hidden=10 can"),
         (DecoderConfig(n_head=2, qk_norm=True, **SMALL), "tensor", {}, 2, r"qk_norm=True is not known .* 'fsdp' takes"),
         (DecoderConfig(n_head=2, positions="alibi", **SMALL), "tensor", {}, 2, r"positions='alibi' is not known"),
+        (DecoderConfig(n_head=2, smear=True, **SMALL), "tensor", {}, 2, r"smear=True is not known"),
         (MOE, "tensor", {}, 2, r"moe=.* is not known"),
         (gpt2(n_head=2, **SMALL), "fsdp", {"tensor": 3}, 4, r"tensor=3 must divide the 4 processes"),
         (gpt2(n_head=2, **SMALL), "ddp", {"tensor": 2}, 4, r"goes with way='fsdp' or 'tensor', not with way='ddp'"),
