@@ -1,4 +1,4 @@
-"""The pretraining command from end to end: it learns and says so, goes on where it was killed, in one process or two."""
+"""The pretraining command from end to end: it learns and says so, and goes on where it was killed, also by two."""
 
 import json
 import math
@@ -208,7 +208,7 @@ def test_presets_are_what_they_say(name):
 
 
 def test_help_does_not_wait_for_torch_and_names_every_preset(capsys):
-    code = "import sys; from minillm.training.pretrain import _parser\n_parser().print_help()\nprint('torch' in sys.modules)"
+    code = "import sys, minillm.training.pretrain as p; p._parser().print_help(); print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.endswith("False\n") and all(name in shown for name in PRESETS) and "goes on" in shown
 
