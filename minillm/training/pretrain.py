@@ -1,5 +1,6 @@
-"""Pretrain a decoder on a text, on a laptop or on many GPUs: python -m minillm.training.pretrain tiny
+"""Pretrain a decoder on a text, on a laptop or on many GPUs: one command, which goes on where it was stopped.
 
+    python -m minillm.training.pretrain tiny
     text → tokenizer → shards → steps, with a checkpoint now and then → bits per character of documents never seen
 
 The presets go from a model that a laptop trains in half a minute to GPT-2's smallest. A run lives in a folder and is
