@@ -20,6 +20,7 @@ import re
 import subprocess
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def launch(target: str | os.PathLike[str], *arguments: str, processes: int = 2, 
         raise ValueError(f"target={os.fspath(target)!r} is not there; write the script first, or name a module")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1",
                f"--nproc-per-node={processes}", *([] if script else ["-m"]), os.fspath(target), *arguments]  # fmt: skip
-    lines: list[str] = []
+    lines: deque[str] = deque(maxlen=5000)  # the traceback stands near the end, however long the run was
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8",
                           errors="replace", env=_environment(processes)) as run:  # fmt: skip
         try:
@@ -111,7 +112,7 @@ def launch(target: str | os.PathLike[str], *arguments: str, processes: int = 2, 
             _end(run)
             raise
     if run.returncode:
-        raise ProcessesFailed(_what_failed(lines, processes))
+        raise ProcessesFailed(_what_failed(list(lines), processes))
 
 
 _ENVIRONMENT = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))

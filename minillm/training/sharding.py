@@ -107,9 +107,10 @@ class Spread:
         for name, tensor in ours.items():
             tensor.copy_(share(saved[name], tensor))
 
-    def optimizer(self, optimizer: Any) -> "WholeState":
+    def optimizer(self, optimizer: Any) -> Any:
         """The optimiser as a part of a checkpoint: its memory is saved whole, and each process takes its share back."""
-        return WholeState(optimizer)
+        held_whole = not any(isinstance(parameter, DTensor) for parameter in self.parameters())
+        return optimizer if held_whole else WholeState(optimizer)
 
 
 class WholeState:

