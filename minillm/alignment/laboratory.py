@@ -210,6 +210,7 @@ class Laboratory:
         generator, k = torch.Generator().manual_seed(2000 + self.seed), self.letters
         draw = lambda *size: torch.randn(*size, generator=generator, dtype=torch.float64)
         at_place, pair, end = draw(len(self.prompts), self.length, k), draw(k, k), draw(self.length + 1)
+        end[-1] -= 1.5  # what had to be cut off is liked less, so that ending has to be learned
         raw = 0.3 * draw(len(self.prompts), len(self.responses))
         for column, response in enumerate(self.responses):
             text = torch.tensor([token for token in response if token != self.eos], dtype=torch.int64)

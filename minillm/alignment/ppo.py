@@ -22,6 +22,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -93,8 +94,9 @@ class PPO:
             raise ValueError(f"updates={self.config.updates} are done and the learning rate is 0; give a longer run")
         began = time.process_time()
         dealt = self.deal(prompts)
-        self.last = self.experience(dealt, self.sample(dealt))
-        steps = self.learn(self.last)
+        with evaluating(self.policy), evaluating(self.critic):  # row 24: what dropout drops, no ratio can tell
+            self.last = self.experience(dealt, self.sample(dealt))
+            steps = self.learn(self.last)
         self.updates += 1
         row = record_of(self.last, steps, self.config, self.updates, self.beta, self.rate)
         self.beta = self.next_beta(row.kl)
@@ -164,7 +166,7 @@ class PPO:
 
     def values(self, responses: Responses) -> Tensor:
         """What the critic expects before each token is written, (b, t): row 10; 0 after the end: row 11."""
-        with evaluating(self.critic):
+        with evaluating(self.critic) if self.critic.training else nullcontext():
             value_bs = self.critic(responses.tokens_bs[:, :-1])
         return torch.where(responses.real_bt, value_bs.gather(1, responses.before_bt), 0.0)
 

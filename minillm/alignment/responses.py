@@ -14,6 +14,7 @@ Next:    minillm/alignment/advantage.py
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -126,7 +127,7 @@ def next_log_probabilities(
     (rows 2, 14, 15): in float32, without dropout (row 24), at the temperature of the rollout.
     """
     first = int(responses.start_b.min()) - 1  # the places before it predict the prompts
-    with evaluating(model):
+    with evaluating(model) if model.training else nullcontext():  # switching costs as much as a small model's reading
         logits = model.logits(responses.tokens_bs[:, :-1])[:, first:]
     place_btv = (responses.before_bt - first)[..., None].expand(-1, -1, logits.shape[-1])
     logits_btv = logits.gather(1, place_btv).float()
