@@ -131,7 +131,7 @@ class Laboratory:
             p = plan[depth].exp()
             return torch.where(p > 0, p * (q + each_token[depth]), 0.0).sum(-1)
 
-        return self._fold(scores, mean).mean()
+        return self.fold(scores, mean).mean()
 
     def objective(self, plan: Plan, beta: float) -> Tensor:
         """J: the expected score less β times the divergence from the reference; differentiable."""
@@ -167,7 +167,7 @@ class Laboratory:
 
     # The tree
 
-    def _fold(self, scores: Tensor, mix: Callable[[Tensor, int], Tensor]) -> Tensor:
+    def fold(self, scores: Tensor, mix: Callable[[Tensor, int], Tensor]) -> Tensor:
         """From the leaves to the root: `mix` makes the value of a state (…) of those of its actions, q (…, actions)."""
         *ended, value = scores.split([self.letters**depth for depth in range(self.length + 1)], dim=1)
         for depth in reversed(range(self.length)):
@@ -182,7 +182,7 @@ class Laboratory:
             every.insert(0, q + beta * self.reference[depth])
             return beta * (every[0] / beta).logsumexp(-1)
 
-        self._fold(self.scores, soft)
+        self.fold(self.scores, soft)
         return every
 
     def texts(self, letters: int) -> Iterator[tuple[int, ...]]:

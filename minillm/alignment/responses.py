@@ -15,7 +15,7 @@ Next:    minillm/alignment/advantage.py
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -59,11 +59,8 @@ class Responses:
 
     def rows(self, index: Tensor) -> "Responses":
         """Some of the rows, at the same width."""
-        return Responses(
-            tokens_bs=self.tokens_bs[index],
-            start_b=self.start_b[index],
-            length_b=self.length_b[index],
-            steps=self.steps,
+        return replace(
+            self, tokens_bs=self.tokens_bs[index], start_b=self.start_b[index], length_b=self.length_b[index]
         )
 
 
