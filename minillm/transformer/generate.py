@@ -14,13 +14,14 @@ Next:    minillm/transformer/packed.py
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from minillm.attention.cache import DecoderCache
+from minillm.core.modes import switched
 from minillm.neural.language_model import LanguageModel, check_tokens
 from minillm.statistical.sampling import sample_next
 from minillm.transformer.decoder import Decoder
@@ -184,7 +185,7 @@ def _rounds(
             f"context={context} is the most that this model reads; max_new_tokens={max(0, context - longest)} works"
         )
     start, open_rows = [len(row) for row in rows], set(range(len(rows)))
-    with evaluating(model):
+    with switched(model, training=False):
         reader = CachedReader(model, max_new_tokens) if cached and isinstance(model, Decoder) else Reader(model)
         new: list[int] = []
         for _ in range(max_new_tokens):
@@ -224,24 +225,19 @@ class CachedReader:
     def read(self, new: list[int], rows: list[list[int]]) -> Tensor:
         """The logits (b, v) of what follows each row; `new` holds what was drawn since the last call."""
         if self.cache is not None:
-            return self.model.read(torch.tensor(new, device=self.device)[:, None], self.cache)
+            if max(new) >= self.model.vocabulary:  # looked at here, where it is a number already
+                check_tokens(torch.tensor([new]), self.model.vocabulary)
+            return self._read(torch.tensor(new, device=self.device)[:, None], self.cache)
         longest = max(map(len, rows))
         pad_b = torch.tensor([longest - len(row) for row in rows], device=self.device)
         tokens_bt = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=self.device)
         check_tokens(tokens_bt, self.model.vocabulary)
         self.cache = self.model.new_cache(longest + self.max_new_tokens, pad_b if bool(pad_b.any()) else None)
-        return self.model.read(tokens_bt, self.cache)
+        return self._read(tokens_bt, self.cache)
 
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """No dropout meanwhile; afterwards the model trains on if it did."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
+    def _read(self, tokens_bt: Tensor, cache: DecoderCache) -> Tensor:
+        """As `Decoder.read`, for tokens that were looked at already: to look at each anew makes a GPU wait."""
+        return self.model.score(self.model.hidden_from(self.model.embedding(tokens_bt), cache)[:, -1])
 
 
 def penalise(logits_bv: Tensor, rows: list[list[int]], penalty: float) -> Tensor:
