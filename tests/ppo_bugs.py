@@ -326,6 +326,44 @@ class ForgetfulCheckpoint(PPO):
         super().load_state_dict({**state, "policy_optimizer": fresh})
 
 
+@bug("cut texts go unpunished")
+class NoPenalty(PPO):
+    def scores(self, prompts, texts):
+        cut_b = torch.tensor([text[-1] != self.config.eos for text in texts])
+        return super().scores(prompts, texts) + self.config.truncation_penalty * cut_b
+
+
+@bug("a learning rate that does not fall")
+class ConstantRate(PPO):
+    def _left(self):
+        return 1.0
+
+
+@bug("ε after the correction of √v")
+class TorchEpsilon(PPO):
+    def step(self, optimizer, loss, rate):
+        steps, self.steps = self.steps, 10**6
+        norm = super().step(optimizer, loss, rate)
+        self.steps = steps
+        return norm
+
+
+@bug("weight decay")
+class Decay(PPO):
+    def _adam(self, model):
+        optimizer = super()._adam(model)
+        optimizer.param_groups[0]["weight_decay"] = 0.01
+        return optimizer
+
+
+@bug("an adaptive β without its limit")
+class UnlimitedBeta(PPO):
+    def next_beta(self, kl):
+        if self.config.kl_target is None:
+            return self.beta
+        return self.beta * (1 + (kl / self.config.kl_target - 1) * self.config.rollout / self.config.kl_horizon)
+
+
 def table():
     """Bug and checks that see it, in Markdown, as `tests/alignment/ppo_bugs.md` holds it."""
     lines = ["| bug | seen by |", "|---|---|"]
