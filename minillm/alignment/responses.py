@@ -101,7 +101,8 @@ def sample_responses(
 ) -> list[list[int]]:
     """Draw a response to each prompt, up to and with the end token `eos`, or of `max_new_tokens` without it.
 
-    From the whole distribution: no top-k, no top-p (row 16), since what is never drawn can never be put right.
+    From the whole distribution: no top-k, no top-p (row 16), since what is never drawn can never be put right. Nor is
+    a prompt ever cut (row 26): one that leaves too little room raises ValueError, so that it ends as it was given.
     `allowed_v`, boolean (v,), is part of the policy itself: whoever scores these responses must give it too.
 
     >>> from minillm.transformer.decoder import Decoder, gpt2
