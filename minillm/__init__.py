@@ -143,6 +143,17 @@ layer 5  adaptation    a model that was trained once is made to do something els
     adaptation/adapters.py      bottlenecks, prefixes, learned prompts, biases alone
     adaptation/adapter_sizes.py how many parameters each method trains, by formula
 
+layer 6  alignment     a model is made to prefer what people prefer
+    alignment/responses.py      prompts and responses side by side, and the log-probability of every token
+    alignment/advantage.py      GAE: how much better a token turned out than was expected
+    alignment/critic.py         the critic: a second reader that guesses how a text will end
+    alignment/experience.py     a rollout and all that was known of it when it was written
+    alignment/ppo_config.py     PPOConfig: what a run of PPO may decide
+    alignment/ppo_record.py     what an update did, in plain numbers
+    alignment/ppo.py            PPO: thirty details, each numbered, cited and tested
+    alignment/laboratory.py     a world so small that the best policy is known exactly
+    alignment/tabular.py        policies for it: a table, and a small GPT that was taught
+
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
     course/timeline.py          seventy years as data, each event with its source
