@@ -162,6 +162,8 @@ layer 8  course        what turns the library into a course
     course/tiny_decoder.py      a decoder made by a recipe: how the open exercise of chapter 10 is judged
     course/checks_10.py         checks of chapter 10: a turn, a merged softmax, a cache, shared keys, a recipe
     course/widgets_10.py        the explorer of chapter 10: RoPE's score against distance
+    course/preference_desk.py   Desk: a person judges, and a killed kernel loses nothing
+    course/widgets_preferences.py PreferenceDesk: two answers, click the better one
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine

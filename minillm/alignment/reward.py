@@ -35,7 +35,8 @@ from minillm.core.tensor_files import StoredTensors, write_tensors
 from minillm.neural.language_model import Tokenizer
 from minillm.neural.pairs import padded, shuffled
 from minillm.transformer.decoder import Decoder, DecoderConfig
-from minillm.transformer.moe import MoEConfig
+from minillm.transformer.generate import evaluating
+from minillm.transformer.moe import MoEConfig, auxiliary_loss
 
 CONFIG, WEIGHTS, FORMAT = "reward_config.json", "reward_model.safetensors", 1
 
@@ -101,7 +102,7 @@ class RewardModel(nn.Module):
 
     def raw(self, token_bt: Tensor, length_b: Tensor) -> Tensor:
         """One number (b,) for each row, read at its last real token; what stands behind that is never seen."""
-        return self.head(self.last_hidden(token_bt, length_b)).squeeze(-1).float()
+        return _at_least_float32(self.head(self.last_hidden(token_bt, length_b)).squeeze(-1))
 
     def last_hidden(self, token_bt: Tensor, length_b: Tensor) -> Tensor:
         """What the trunk makes of the last real token of each row: (b, d)."""
@@ -116,7 +117,8 @@ class RewardModel(nn.Module):
         """Mean nats of the choices under Bradley–Terry: cross-entropy on the difference of two scores."""
         device = self.head.weight.device
         first_b, second_b = self.raw(batch.token_nt.to(device), batch.length_n.to(device)).chunk(2)
-        return F.binary_cross_entropy_with_logits(first_b - second_b, batch.first_wins_b.to(device))
+        nats = F.binary_cross_entropy_with_logits(first_b - second_b, batch.first_wins_b.to(first_b))
+        return nats + auxiliary_loss(self.trunk) if self.training and self.trunk.config.moe is not None else nats
 
     def count(self, batch: ComparisonBatch) -> int:
         """What a batch weighs among others: its comparisons."""
@@ -128,7 +130,7 @@ class RewardModel(nn.Module):
 
     def raw_scores(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Tensor:
         """The scores (n,) before normalisation: differences of them are logits of Bradley–Terry."""
-        return self.head(self.features(prompts, responses)).squeeze(-1).float().detach()
+        return _at_least_float32(self.head(self.features(prompts, responses)).squeeze(-1).detach())
 
     @torch.no_grad()
     def features(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], rows: int = 64) -> Tensor:
@@ -139,19 +141,15 @@ class RewardModel(nn.Module):
             if not 0 < len(text) <= context:
                 raise ValueError(f"prompt and response {i} have {len(text)} tokens together; 1 to context={context} "
                                  "can be read")  # fmt: skip
-        found = torch.zeros(len(texts), self.trunk.config.d_model, device=self.head.weight.device)
+        found = torch.zeros(len(texts), self.trunk.config.d_model).to(self.head.weight)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             for start in range(0, len(order), rows):
                 chosen = order[start : start + rows]
                 lengths = torch.tensor([len(texts[i]) for i in chosen], device=found.device)
                 token_bt = padded([texts[i] for i in chosen]).to(found.device)
-                found[torch.tensor(chosen, device=found.device)] = self.last_hidden(token_bt, lengths).to(found.dtype)
-        finally:
-            self.train(was_training)
-        return found.to(self.head.weight.dtype)
+                found[torch.tensor(chosen, device=found.device)] = self.last_hidden(token_bt, lengths)
+        return found
 
     def margins(self, pairs: Sequence[Preferred]) -> Tensor:
         """r(better) - r(worse) of each comparison (n,): above 0 is a right guess, σ of it the model's confidence."""
@@ -242,6 +240,11 @@ def comparison_batches(pairs: Sequence[Preferred], b: int, *, generator: torch.G
         order = shuffled(len(pairs), generator)
         for start in range(0, len(order), b):
             yield ComparisonBatch.of([pairs[i] for i in order[start : start + b]])
+
+
+def _at_least_float32(score_b: Tensor) -> Tensor:
+    """Scores of a model in bfloat16 are compared in float32."""
+    return score_b.to(torch.promote_types(score_b.dtype, torch.float32))
 
 
 def _read_config(path: Path) -> DecoderConfig:
