@@ -162,8 +162,11 @@ layer 8  course        what turns the library into a course
     course/tiny_decoder.py      a decoder made by a recipe: how the open exercise of chapter 10 is judged
     course/checks_10.py         checks of chapter 10: a turn, a merged softmax, a cache, shared keys, a recipe
     course/widgets_10.py        the explorer of chapter 10: RoPE's score against distance
+    course/story_endings.py     Writer: a small GPT that ends stories, and raters whose taste in endings is known
     course/preference_desk.py   Desk: a person judges, and a killed kernel loses nothing
     course/widgets_preferences.py PreferenceDesk: two answers, click the better one
+    course/checks_19.py         checks of chapter 19: a loss, ties, a ceiling, the last token, length taken out
+    course/widgets_19.py        the explorer of chapter 19: scores from comparisons, with error bars, beside the truth
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
