@@ -24,7 +24,7 @@ from minillm.course.checks import (
     is_number,
 )
 
-GOAL = 0.9  # of the open exercise: mean correlation with the true utilities
+GOAL = 0.96  # of the open exercise: mean correlation with the true utilities
 _PANELS = 3
 
 
@@ -212,6 +212,10 @@ def fair_scores(answer: Callable[[list[int], list[int], list[int]], list[float]]
     problem = f"the mean correlation of your scores with the true worth is {worth:.2f}; the goal is {GOAL}"
     if worth >= GOAL:
         return
+    if worth >= 0.75:
+        raise Wrong(
+            problem, "near; but length is *added* to what a rater follows, in logits: take it off, do not divide by it"
+        )
     if worth < -0.3:
         raise Wrong(problem, "the sign is turned round: winners should come out above losers")
     if length > 0.3:

@@ -138,12 +138,12 @@ class Desk:
 
 
 def clicks(desk: Desk, stand_in: str | os.PathLike[str]) -> list[Comparison]:
-    """The rater's judgements if every question is judged; else, and where outputs are checked, those of a file.
+    """All judgements of the desk's rater, once there are as many as questions; else those of the file `stand_in`.
 
-    Each judgement says in `who` whose it is.
+    Where outputs are checked it is always the file. Each judgement says in `who` whose it is.
     """
-    own = desk.current is None and not os.environ.get(QUIET)
-    return desk.mine if own else read_comparisons(stand_in)
+    own = [one for one in desk.comparisons if one.who == desk.who]
+    return own if len(own) >= len(desk.questions) and not os.environ.get(QUIET) else read_comparisons(stand_in)
 
 
 def _key(prompt: str, answers: Sequence[str]) -> tuple[str, ...]:

@@ -249,6 +249,7 @@ def test_fair_scores_accepts(answer, capsys):
         (lambda won, lost, n: fair_scores(won, lost, n, sign=-1), "the sign is turned round"),
         (lambda won, lost, n: fair_scores(won, lost, n, factor=2.0), "they punish length"),
         (lambda won, lost, n: [float(-x) for x in n], "they punish length"),
+        (lambda won, lost, n: [won.count(i) / words for i, words in enumerate(n)], "do not divide by it"),
         (lambda won, lost, n: [0.0] * len(n), "the same score to all"),
         (lambda won, lost, n: fair_scores(won, lost, n)[:-1], "for each of the 16 items"),
         (lambda won, lost, n: [math.nan] * len(n), "a finite number"),

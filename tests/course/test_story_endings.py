@@ -61,5 +61,7 @@ def test_the_reader_counts_once_every_question_is_judged(tmp_path, monkeypatch):
     assert {one.who for one in clicks(desk, RECORDED)} == {READER}
     desk.choose("left")
     assert clicks(desk, RECORDED) == desk.mine and len(desk.mine) == 2
+    other = Desk([("new", ("a", "b"))], desk.path)  # another writer, other questions: what was clicked still counts
+    assert clicks(other, RECORDED) == desk.mine and not other.mine
     monkeypatch.setenv(QUIET, "1")
     assert {one.who for one in clicks(desk, RECORDED)} == {READER}, "stored outputs are the same for everybody"
