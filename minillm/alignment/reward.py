@@ -31,11 +31,11 @@ from minillm.alignment.bradley_terry import fit_linear
 from minillm.alignment.preferences import Comparison
 from minillm.attention.positions import RopeScaling
 from minillm.core.files import write_atomically
+from minillm.core.modes import switched
 from minillm.core.tensor_files import StoredTensors, write_tensors
 from minillm.neural.language_model import Tokenizer
 from minillm.neural.pairs import padded, shuffled
 from minillm.transformer.decoder import Decoder, DecoderConfig
-from minillm.transformer.generate import evaluating
 from minillm.transformer.moe import MoEConfig, auxiliary_loss
 
 CONFIG, WEIGHTS, FORMAT = "reward_config.json", "reward_model.safetensors", 1
@@ -143,7 +143,7 @@ class RewardModel(nn.Module):
                                  "can be read")  # fmt: skip
         found = torch.zeros(len(texts), self.trunk.config.d_model).to(self.head.weight)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        with evaluating(self):
+        with switched(self, training=False):
             for start in range(0, len(order), rows):
                 chosen = order[start : start + rows]
                 lengths = torch.tensor([len(texts[i]) for i in chosen], device=found.device)
