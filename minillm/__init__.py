@@ -156,6 +156,9 @@ layer 8  course        what turns the library into a course
     course/tiny_decoder.py      a decoder made by a recipe: how the open exercise of chapter 10 is judged
     course/checks_10.py         checks of chapter 10: a turn, a merged softmax, a cache, shared keys, a recipe
     course/widgets_10.py        the explorer of chapter 10: RoPE's score against distance
+    course/mixed_reading.py     readers of five kinds of text, dense or with experts: what chapter 14 trains
+    course/checks_14.py         checks of chapter 14: a router, sizes, who is turned away, a bias, a balance
+    course/widgets_14.py        the explorer of chapter 14: which expert reads what, while the router learns
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
