@@ -133,7 +133,7 @@ def fit(
     texts, model = mixed_texts(), new_reader(config, seed)
     batches = random_chunks(texts.stream_n, b=B, t=T, generator=torch.Generator().manual_seed(seed))
     optimizer = AdamW(model.parameters(), learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.0)
-    schedule = lambda step: linear_warmup_cosine(step, steps=steps, warmup=20, final=0.02)
+    schedule = lambda step: linear_warmup_cosine(step, steps=steps, warmup=min(20, steps), final=0.02)
     callbacks = [] if watch is None else [lambda _: watch(model) and False]
     train(model, batches, steps=steps, optimizer=optimizer, schedule=schedule, clip=1.0, callbacks=callbacks)
     return model.eval()
@@ -186,6 +186,21 @@ def kind_information(by_kind: dict[str, Tensor]) -> float:
     """
     joint = torch.stack(list(by_kind.values())).double() / len(by_kind)
     return information.mutual_information((joint / joint.sum()).numpy(), base=2)
+
+
+TRIAL_STEPS, CHOICES = 60, ("score", "balance_loss", "bias_speed", "z_loss")
+
+
+def trial(recipe: dict[str, Any], seed: int = 0) -> tuple[float, float]:
+    """What a balance brings in a short run: bits above the floor, and effective experts in the less even block.
+
+    `recipe` gives any of `CHOICES`; experts, choices, texts and optimiser stay as they are. Raises ValueError or
+    TypeError for what no mixture can be made of, `training.loop.Diverged` when the loss is no number any more.
+    """
+    chosen = {name: recipe[name] for name in CHOICES if name in recipe}
+    model = fit(reader(replace(experts(balance_loss=0.0), **chosen)), TRIAL_STEPS, seed)
+    loads = [torch.stack(list(by_kind.values())).mean(dim=0) for by_kind in choices_by_kind(model)]
+    return above_floor(bits_by_kind(model)), min(map(effective_experts, loads))
 
 
 def one_run(name: str, steps: int, seed: int) -> dict[str, Any]:
