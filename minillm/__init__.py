@@ -194,6 +194,9 @@ layer 8  course        what turns the library into a course
     course/widgets_preferences.py PreferenceDesk: two answers, click the better one
     course/checks_19.py         checks of chapter 19: a loss, ties, a ceiling, the last token, length taken out
     course/widgets_19.py        the explorer of chapter 19: scores from comparisons, with error bars, beside the truth
+    course/mixed_reading.py     readers of five kinds of text, dense or with experts: what chapter 14 trains
+    course/checks_14.py         checks of chapter 14: a router, sizes, who is turned away, a bias, a balance
+    course/widgets_14.py        the explorer of chapter 14: which expert reads what, while the router learns
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
