@@ -26,7 +26,7 @@ from minillm.text.dice import Dice
 from minillm.text.gift_lists import COLOURS, THINGS, in_french
 from minillm.text.tokenizer import WordTokenizer
 from minillm.text.village import Village
-from minillm.text.village_words import ANIMALS, FOODS
+from minillm.text.village_words import ANIMALS, FOODS, JOBS
 
 T = TypeVar("T")
 Gift = tuple[str, str]  # a colour and a thing
@@ -58,13 +58,13 @@ PHRASINGS = {  # {0} is the material, {1} a colour; the last phrasing of each ta
     "mood": ("Happy or sad: {0}", "Is this happy or sad? {0}", "{0} Is that happy or sad?",
              "Tell me, happy or sad: {0}"),
     "french": ("Say in French: {0}", "{0}, in French", "Tell me the French of {0}.", "What is {0} in French?"),
-    "recolour": ("Make all {1}: {0}", "Paint {1}: {0}", "{0}, but all {1}", "Make this {1}: {0}"),
-    "first": ("What comes first: {0}", "Say the first of {0}", "{0}: which comes first?", "Tell me the first: {0}"),
-    "last": ("What comes last: {0}", "Say the last of {0}", "{0}: which comes last?", "Tell me the last: {0}"),
-    "repeat": ("Say after me: {0}", "Repeat: {0}", "{0}: say that again.", "Say this again: {0}"),
-    "backwards": ("Say backwards: {0}", "Turn round: {0}", "{0}: now backwards.", "Say this backwards: {0}"),
+    "recolour": ("Make all {1}: {0}", "Paint {1}: {0}", "Now all {1}: {0}", "Make this {1}: {0}"),
+    "first": ("What comes first: {0}", "Say the first: {0}", "Which comes first: {0}", "Tell me the first: {0}"),
+    "last": ("What comes last: {0}", "Say the last: {0}", "Which comes last: {0}", "Tell me the last: {0}"),
+    "repeat": ("Say after me: {0}", "Repeat: {0}", "Say again: {0}", "Say this again: {0}"),
+    "backwards": ("Say backwards: {0}", "Turn round: {0}", "Now backwards: {0}", "Say this backwards: {0}"),
     "father": ("Who is the father of {0}?", "Tell me the father of {0}."),
-    "second": ("What comes second: {0}", "Say the second of {0}"),
+    "second": ("What comes second: {0}", "Say the second: {0}"),
     "recolour and french": ("Make all {1} and say in French: {0}", "Paint {1}, in French: {0}"),
 }  # fmt: skip
 NEW_TASKS = ("father", "second", "recolour and french")  # nothing of them is in training
@@ -96,10 +96,17 @@ class Instructions:
         dice = Dice(seed, village.seed, zlib.crc32(b"instructions"))
         facts = {task: [fact for fact in village.truth if fact.relation == name] for task, name in RELATIONS.items()}
         self._unknown = {task: [fact for fact in facts[task] if not fact.probability] for task in facts}
-        self._facts = {task: _cut([fact for fact in facts[task] if fact.probability], dice) for task in facts}
+        asked, silent = _cut(village.world.known, dice)  # of those held out, nothing at all is asked in training
+        self._facts = {
+            task: tuple(
+                [f for f in facts[task] if f.probability and f.subject in {p.name for p in people}]
+                for people in (asked, silent)
+            )
+            for task in facts
+        }
         self._sums = _cut([(a, b) for a in range(1, 10) for b in range(1, 10)], dice)
         self._gifts = _cut([(colour, thing) for colour in COLOURS for thing in THINGS], dice)
-        self._words = {"animals": [*ANIMALS], "food": [*FOODS], "things": [*THINGS], "names": [*village.people]}
+        self._words = {"animals": [*ANIMALS], "food": [*FOODS], "things": [*THINGS], "jobs": [*JOBS], "names": [*village.people]}
         kinds = dice.shuffled(list(self._words))
         self._missing = {task: kinds[i % len(kinds)] for i, task in enumerate(LISTS)}  # no two neighbours the same
 
@@ -135,12 +142,13 @@ class Instructions:
             case "sum":
                 return _sum(dice.pick(self._sums[False]))
             case "gift":
-                gift = _gift(dice.pick(self._gifts[False]))
+                gift = " and ".join(_gift(dice.pick(self._gifts[False])) for _ in range(1 + dice.below(2)))
                 return f"{gift} is {_french(gift)} in French."
             case "end":
                 return dice.pick(self._ends[False])[0]
             case _:
-                return ", ".join(dice.shuffled(dice.pick(list(self._words.values())))[:4]) + "."
+                words = ", ".join(dice.shuffled(dice.pick(list(self._words.values())))[:3])
+                return f"{words}, and again {words}."
 
     def _make(self, task: str, split: Split, dice: Dice) -> Instruction:
         """Draw a phrasing, then the material, and work out the answer."""
@@ -161,7 +169,7 @@ class Instructions:
             answer = _french(material)
         elif task in LISTS:
             kind = self._missing[task] if held_out else dice.pick([k for k in self._words if k != self._missing[task]])
-            words = dice.shuffled(self._words[kind])[: 3 + dice.below(2)]
+            words = dice.shuffled(self._words[kind])[:3]
             material, answer = ", ".join(words), ", ".join(LISTS[task](words))
         else:
             material, colour, answer = self._recolour(dice, held_out)
