@@ -49,7 +49,8 @@ LISTS: dict[str, Callable[[list[str]], list[str]]] = {
 PHRASINGS = {  # {0} is the material, {1} a colour; the last phrasing of each task is never in training
     "home": ("Where does {0} live?", "By what does {0} live?", "Tell me the home of {0}.", "Where is the home of {0}?"),
     "food": ("What does {0} like?", "Which food does {0} like?", "Tell me what {0} likes.", "Tell me the food of {0}."),
-    "job": ("What is the work of {0}?", "What does {0} work as?", "Tell me the work of {0}.", "Which work does {0} have?"),
+    "job": ("What is the work of {0}?", "What does {0} work as?", "Tell me the work of {0}.",
+            "Which work does {0} have?"),
     "animal": ("What animal does {0} have?", "Which animal does {0} have?", "Tell me the animal of {0}.",
                "What is the animal of {0}?"),
     "mother": ("Who is the mother of {0}?", "Which mother does {0} have?", "Tell me the mother of {0}.",
@@ -88,7 +89,7 @@ class Instructions:
 
     >>> one = Instructions(Village(seed=0)).draw("first", 1)[0]
     >>> one.prompt, one.answer
-    ('', '')
+    ('What comes first: Fatima, Leo, Lucy', 'Fatima')
     """
 
     def __init__(self, village: Village, seed: int = 0) -> None:
@@ -106,7 +107,13 @@ class Instructions:
         }
         self._sums = _cut([(a, b) for a in range(1, 10) for b in range(1, 10)], dice)
         self._gifts = _cut([(colour, thing) for colour in COLOURS for thing in THINGS], dice)
-        self._words = {"animals": [*ANIMALS], "food": [*FOODS], "things": [*THINGS], "jobs": [*JOBS], "names": [*village.people]}
+        self._words = {
+            "animals": [*ANIMALS],
+            "food": [*FOODS],
+            "things": [*THINGS],
+            "jobs": [*JOBS],
+            "names": [*village.people],
+        }
         kinds = dice.shuffled(list(self._words))
         self._missing = {task: kinds[i % len(kinds)] for i, task in enumerate(LISTS)}  # no two neighbours the same
 
