@@ -30,7 +30,9 @@ from minillm.text.village_words import ANIMALS, FOODS, JOBS
 
 T = TypeVar("T")
 Gift = tuple[str, str]  # a colour and a thing
+End = tuple[str, str]  # of a story, and whether it is happy or sad
 Split = Literal["seen", "phrasing", "combination", "unknown"]
+SPLITS: tuple[Split, ...] = ("seen", "phrasing", "combination", "unknown")
 RELATIONS = {
     "home": "lives by",
     "food": "likes",
@@ -71,7 +73,7 @@ PHRASINGS = {  # {0} is the material, {1} a colour; the last phrasing of each ta
 NEW_TASKS = ("father", "second", "recolour and french")  # nothing of them is in training
 TASKS = tuple(task for task in PHRASINGS if task not in NEW_TASKS)
 SHARE = 0.3  # of the material of a task is held out
-ENDS = 300  # stories whose ends are in training, and a quarter as many others
+ENDS = 300  # stories whose ends are in training, and as many from which new ends are taken
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,14 +109,9 @@ class Instructions:
         }
         self._sums = _cut([(a, b) for a in range(1, 10) for b in range(1, 10)], dice)
         self._gifts = _cut([(colour, thing) for colour in COLOURS for thing in THINGS], dice)
-        self._words = {
-            "animals": [*ANIMALS],
-            "food": [*FOODS],
-            "things": [*THINGS],
-            "jobs": [*JOBS],
-            "names": [*village.people],
-        }
-        kinds = dice.shuffled(list(self._words))
+        self.words = {"animals": [*ANIMALS], "food": [*FOODS], "things": [*THINGS], "jobs": [*JOBS]}
+        self.words["names"] = [*village.people]
+        kinds = dice.shuffled(list(self.words))
         self._missing = {task: kinds[i % len(kinds)] for i, task in enumerate(LISTS)}  # no two neighbours the same
 
     def draw(self, task: str, n: int, split: Split = "seen", start: int = 0) -> list[Instruction]:
@@ -154,7 +151,7 @@ class Instructions:
             case "end":
                 return dice.pick(self._ends[False])[0]
             case _:
-                words = ", ".join(dice.shuffled(dice.pick(list(self._words.values())))[:3])
+                words = ", ".join(dice.shuffled(dice.pick(list(self.words.values())))[:3])
                 return f"{words}, and again {words}."
 
     def _make(self, task: str, split: Split, dice: Dice) -> Instruction:
@@ -175,8 +172,8 @@ class Instructions:
             material = _gift(dice.pick(self._gifts[held_out]))
             answer = _french(material)
         elif task in LISTS:
-            kind = self._missing[task] if held_out else dice.pick([k for k in self._words if k != self._missing[task]])
-            words = dice.shuffled(self._words[kind])[:3]
+            kind = self._missing[task] if held_out else dice.pick([k for k in self.words if k != self._missing[task]])
+            words = dice.shuffled(self.words[kind])[:3]
             material, answer = ", ".join(words), ", ".join(LISTS[task](words))
         else:
             material, colour, answer = self._recolour(dice, held_out)
@@ -192,18 +189,19 @@ class Instructions:
         return " and ".join(source), colour, " and ".join(_gift((colour, thing)) for thing in things)
 
     @cached_property
-    def _ends(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    def _ends(self) -> tuple[list[End], list[End]]:
         """The last two sentences of stories, and how each ends: in training, and held out."""
-        return self._read_ends(ENDS, 0), self._read_ends(ENDS // 4, ENDS)
+        told, other = self._read_ends(ENDS, 0), self._read_ends(ENDS, ENDS)
+        return told, [end for end in other if end not in told]  # some stories end alike
 
-    def _read_ends(self, n: int, start: int) -> list[tuple[str, str]]:
-        ends = []
+    def _read_ends(self, n: int, start: int) -> list[End]:
+        ends: dict[End, None] = {}
         for story in self.village.stories(n, start=start):
             sentences = [WordTokenizer.join(words) for words in WordTokenizer.sentences(story)[-2:]]
             derivation = self.village.explain(story)
             assert derivation is not None  # the village wrote it
-            ends.append((" ".join(sentences), ("happy", "sad")[derivation["mood"]]))
-        return ends
+            ends[" ".join(sentences), ("happy", "sad")[derivation["mood"]]] = None
+        return list(ends)
 
 
 def splits(task: str) -> tuple[Split, ...]:
