@@ -15,15 +15,15 @@ from minillm.course.figures import Drawing, Figure
 from minillm.course.widgets import Explorer, choice, slider, words
 from minillm.text.instructions import PHRASINGS, Instructions, Split, splits
 
-ACROSS, COUNTED, ONLY_READ, SPEAKS = 64, "#E69F00", "#FFFFFF", "#2B4C66"  # characters in a line; colours
+ACROSS, COUNTED, ONLY_READ, SPEAKS = 72, "#E69F00", "#FFFFFF", "#2B4C66"  # characters in a line; colours
 OWN = "my own words"
 
 
 def lines_of(tokens: Sequence[str], across: int = ACROSS) -> list[tuple[int, int]]:
-    """Where each token stands when lines hold `across` characters: (line, column), each token with a space behind it.
+    """Where each token stands when lines hold `across` characters: (line, column), each token with a gap behind it.
 
     >>> lines_of(["one", "two", "three"], across=8)
-    [(0, 0), (0, 4), (1, 0)]
+    [(0, 0), (0, 5), (1, 0)]
     """
     places: list[tuple[int, int]] = []
     line = column = 0
@@ -31,7 +31,7 @@ def lines_of(tokens: Sequence[str], across: int = ACROSS) -> list[tuple[int, int
         if column and column + len(token) > across:
             line, column = line + 1, 0
         places.append((line, column))
-        column += len(token) + 1
+        column += len(token) + 2
     return places
 
 
@@ -86,6 +86,7 @@ class InstructionExplorer(Explorer):
                     -line,
                     token,
                     family="monospace",
+                    size=10,
                     color="#FFFFFF" if special and not counts else "#000000",
                     bbox={"facecolor": COUNTED if counts else SPEAKS if special else ONLY_READ, "edgecolor": "#888888"},
                 )
