@@ -116,6 +116,7 @@ layer 3  transformer   stacks of attention and MLP
 layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
     training/optim.py           AdamW, and the schedules of the learning rate
+    training/memory.py          what a step of training holds in memory, counted byte by byte
 
 layer 5  adaptation    a model that was trained once is made to do something else
     adaptation/chat_template.py a conversation as one row of tokens that nobody can forge
