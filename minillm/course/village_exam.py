@@ -164,7 +164,7 @@ def learn(model: nn.Module, lessons: Sequence[SFTBatch], rate: float) -> float:
     began = time.process_time()
     optimizer = AdamW([p for p in model.parameters() if p.requires_grad], learning_rate=rate, weight_decay=0.0)
     train(SFT(model), lessons, steps=len(lessons), optimizer=optimizer, clip=1.0,
-          schedule=lambda step: linear_warmup_cosine(step, steps=len(lessons), warmup=5))  # fmt: skip
+          schedule=lambda step: linear_warmup_cosine(step, steps=len(lessons), warmup=min(5, len(lessons))))  # fmt: skip
     return time.process_time() - began
 
 
