@@ -163,8 +163,9 @@ def learn(model: nn.Module, lessons: Sequence[SFTBatch], rate: float) -> float:
     """Train what is not frozen on the lessons, each once; the processor seconds that it took are returned."""
     began = time.process_time()
     optimizer = AdamW([p for p in model.parameters() if p.requires_grad], learning_rate=rate, weight_decay=0.0)
-    train(SFT(model), lessons, steps=len(lessons), optimizer=optimizer, clip=1.0,
-          schedule=lambda step: linear_warmup_cosine(step, steps=len(lessons), warmup=min(5, len(lessons))))  # fmt: skip
+    steps = len(lessons)
+    train(SFT(model), lessons, steps=steps, optimizer=optimizer, clip=1.0,
+          schedule=lambda step: linear_warmup_cosine(step, steps=steps, warmup=min(5, steps)))  # fmt: skip
     return time.process_time() - began
 
 
