@@ -134,6 +134,7 @@ layer 4  training      one way to train every model
     training/pretrain_data.py   what a pretraining run reads and is judged by, made once
     training/pretrain_judge.py  bits per character, floor and counting, and a verdict in words
     training/pretrain.py        the command that pretrains, from a laptop's model to GPT-2's smallest
+    training/memory.py          what a step of training holds in memory, counted byte by byte
 
 layer 5  adaptation    a model that was trained once is made to do something else
     adaptation/chat_template.py a conversation as one row of tokens that nobody can forge
@@ -201,6 +202,9 @@ layer 8  course        what turns the library into a course
     course/widgets_14.py        the explorer of chapter 14: which expert reads what, while the router learns
     course/checks_16.py         checks of chapter 16: what counts, a packed row, an interval, forged turns
     course/widgets_16.py        the explorer of chapter 16: a conversation, what counts, and what is answered
+    course/village_exam.py      a base that knows the village and does not answer; lessons and an exam
+    course/checks_17.py         checks of chapter 17: a layer, its gradients, merging, a prefix, ranks under a budget
+    course/widgets_17.py        the explorer of chapter 17: a change and the directions that a rank keeps
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
