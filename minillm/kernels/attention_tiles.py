@@ -34,21 +34,20 @@ class Tiles:
                     f"{name}={n!r} must be a power of 2 of at least 16, which matrix units ask for; 64 works"
                 )
 
-    @property
-    def back(self) -> Tiles:
-        """For the way back, which holds twice as much: half as many rows pass by."""
-        return Tiles(held=self.held, passing=max(16, self.passing // 2), warps=self.warps, stages=self.stages)
 
+def tiles_for(k: int, dtype: torch.dtype, back: bool = False) -> Tiles:
+    """Tiles for heads of width k that keep all they hold in the registers of an H100, there and on the way back.
 
-def tiles_for(k: int, dtype: torch.dtype) -> Tiles:
-    """Tiles that fit into the fast memory of an A100 or an H100: smaller ones for wider heads and for float32.
+    The compiler reports what does not fit; `tests/kernels/test_compiled.py` reads that report, without a GPU.
 
-    >>> tiles_for(64, torch.bfloat16).held
-    128
+    >>> tiles_for(64, torch.bfloat16).held, tiles_for(128, torch.bfloat16, back=True).held
+    (128, 64)
     """
     if dtype == torch.float32:
-        return Tiles(held=64, passing=32, warps=4, stages=2)
-    return Tiles(held=128, passing=64, warps=4 if k <= 64 else 8, stages=3)
+        return Tiles(held=32, passing=16, warps=4, stages=2) if back else Tiles(held=64, passing=32, warps=8, stages=2)
+    if k <= 64:
+        return Tiles(held=128, passing=32, warps=8) if back else Tiles(held=128, passing=64, warps=4)
+    return Tiles(held=64, passing=32, warps=8, stages=2) if back else Tiles(held=128, passing=64, warps=8)
 
 
 def precision_of(dtype: torch.dtype) -> str:

@@ -52,7 +52,6 @@ def flash_attention(
     _check_shapes(q_bhtk, k_bgsk, v_bgsk)
     check("flash_attention_plain", q=q_bhtk, k=k_bgsk, v=v_bgsk)
     scale = q_bhtk.shape[-1] ** -0.5 if scale is None else scale
-    tiles = tiles_for(q_bhtk.shape[-1], q_bhtk.dtype) if tiles is None else tiles
     q_bhtk, k_bgsk, v_bgsk = (x if x.stride(-1) == 1 else x.contiguous() for x in (q_bhtk, k_bgsk, v_bgsk))
     return _FlashAttention.apply(q_bhtk, k_bgsk, v_bgsk, causal, scale, tiles)  # type: ignore[return-value]
 
@@ -87,17 +86,18 @@ def flash_attention_plain(
 class _FlashAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, q_bhtk: Tensor, k_bgsk: Tensor, v_bgsk: Tensor, causal: bool, scale: float, tiles: Tiles
+        ctx: Any, q_bhtk: Tensor, k_bgsk: Tensor, v_bgsk: Tensor, causal: bool, scale: float, tiles: Tiles | None
     ) -> Tensor:
-        b, h, t, _ = q_bhtk.shape
+        b, h, t, k = q_bhtk.shape
         out_bhtk = torch.empty_like(q_bhtk)
         log_total_bht = torch.empty(b, h, t, dtype=torch.float32, device=q_bhtk.device)
         if out_bhtk.numel():
             rows, sizes = (q_bhtk, k_bgsk, v_bgsk, out_bhtk), (*_sizes(q_bhtk, k_bgsk), scale)
-            grid, known = (-(-t // tiles.held), b * h), _known(q_bhtk, causal, tiles)
+            there = tiles or tiles_for(k, q_bhtk.dtype)
+            grid, known = (-(-t // there.held), b * h), _known(q_bhtk, causal, there)
             _there[grid](*rows, log_total_bht, *_strides(*rows), *sizes, **known)
         ctx.save_for_backward(q_bhtk, k_bgsk, v_bgsk, out_bhtk, log_total_bht)
-        ctx.causal, ctx.scale, ctx.tiles = causal, scale, tiles.back
+        ctx.causal, ctx.scale, ctx.tiles = causal, scale, tiles
         return out_bhtk
 
     @staticmethod
@@ -106,7 +106,8 @@ class _FlashAttention(torch.autograd.Function):
         pull_bhtk = pulls[0] if pulls[0].stride(-1) == 1 else pulls[0].contiguous()
         slope_q, slope_k, slope_v = (torch.empty_like(x) for x in (q_bhtk, k_bgsk, v_bgsk))
         delta_bht = torch.empty_like(log_total_bht)
-        (b, h, t, _), (_, g, s, _), tiles = q_bhtk.shape, k_bgsk.shape, ctx.tiles
+        (b, h, t, k), (_, g, s, _) = q_bhtk.shape, k_bgsk.shape
+        tiles = ctx.tiles or tiles_for(k, q_bhtk.dtype, back=True)
         if q_bhtk.numel() and k_bgsk.numel():
             known = _known(q_bhtk, ctx.causal, tiles)
             sizes = (*_sizes(q_bhtk, k_bgsk), ctx.scale)
