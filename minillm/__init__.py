@@ -62,6 +62,14 @@ layer 1  statistical   counting words
     statistical/classifiers.py  naive Bayes and logistic regression over counts of words
     statistical/hmm.py          HMM: forward-backward, Viterbi, Baum-Welch
 
+layer 1  kernels       programs for a GPU, each beside its plain twin
+    kernels/launch.py           Triton where it is installed, and a clear word where it is not
+    kernels/rms_norm.py         RMSNorm: a row is read once and written once
+    kernels/rope.py             RoPE: both halves turned in one go; the way back turns back
+    kernels/cross_entropy.py    cross-entropy whose gradient is written over the logits; the head in pieces
+    kernels/attention_tiles.py  tiles of queries and keys: who sees whom, and how large they are
+    kernels/flash_attention.py  flash attention, there and back
+
 layer 2  vectors       words as vectors
     vectors/word_vectors.py     WordVectors: neighbours, analogies, word2vec's text format
     vectors/vocabulary.py       words that occur often enough, and a text as their numbers
@@ -105,6 +113,7 @@ layer 3  transformer   stacks of attention and MLP
     transformer/moe.py          MoE: experts in the place of the MLP, a router, and what keeps it in balance
     transformer/moe_dispatch.py tokens to experts and back: a loop, sorted pieces, grouped products; capacity
     transformer/decoder.py      Decoder: GPT-2 or Llama by configuration
+    transformer/with_kernels.py use_kernels: the same decoder by the Triton kernels, a switch
     transformer/costs.py        parameters, operations and cache of a decoder, from its configuration
     transformer/packed.py       the same decoder, its matrices laid out for one token at a time
     transformer/generate.py     generate and stream: cached, batched, with every way to stop

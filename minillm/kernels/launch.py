@@ -48,7 +48,7 @@ def check(twin: str, **tensors: Tensor) -> None:
     """
     if triton is None:
         raise RuntimeError(
-            f"Triton is not installed: on Linux `pip install triton`, elsewhere call {twin}, its plain twin"
+            f"Triton is not installed: on Linux `pip install triton`, elsewhere call {twin}, which works anywhere"
         )
     (first_name, first), *others = tensors.items()
     for name, tensor in others:

@@ -60,25 +60,26 @@ def _turned(x_bhtk: Tensor, cos: Tensor, sin: Tensor, back: bool) -> Tensor:
     b, h, t, k = x_bhtk.shape
     x_bhtk = x_bhtk if x_bhtk.stride(-1) == 1 else x_bhtk.contiguous()
     y_bhtk = torch.empty_like(x_bhtk)  # in memory as x, also where x is the transpose of (b, t, h, k)
-    cos, sin = (each.expand(b, t, k // 2).contiguous() if each.ndim == 3 else each.contiguous() for each in (cos, sin))
+    if cos.stride() != sin.stride() or cos.stride(-1) != 1:
+        cos, sin = cos.contiguous(), sin.contiguous()
     rows, half = 32, power_of_2(k // 2)
     if x_bhtk.numel():
-        strides = (*x_bhtk.stride()[:3], *y_bhtk.stride()[:3], cos.stride(0) if cos.ndim == 3 else 0)
-        _turn[(-(-t // rows), h, b)](
-            x_bhtk, cos, sin, y_bhtk, *strides, t, k // 2, BACK=back, ROWS=rows, HALF=half
-        )  # fmt: skip
+        same = cos.ndim == 2 or cos.shape[0] == 1  # for all rows of the batch
+        strides = (*x_bhtk.stride()[:3], *y_bhtk.stride()[:3], 0 if same else cos.stride(0), cos.stride(-2))
+        grid = (-(-t // rows), h, b)
+        _turn[grid](x_bhtk, cos, sin, y_bhtk, *strides, t, k // 2, BACK=back, ROWS=rows, HALF=half)
     return y_bhtk
 
 
 @jit
 def _turn(
-    x, cos, sin, y, xb, xh, xt, yb, yh, yt, rows_apart, t, half,
+    x, cos, sin, y, xb, xh, xt, yb, yh, yt, ab, at, t, half,
     BACK: tl.constexpr, ROWS: tl.constexpr, HALF: tl.constexpr,
 ):  # fmt: skip
     head, batch = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     row, pair = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, HALF)
     there = (row < t)[:, None] & (pair < half)[None, :]
-    angle = batch * rows_apart + row[:, None] * half + pair[None, :]
+    angle = batch * ab + row[:, None] * at + pair[None, :]
     c = tl.load(cos + angle, mask=there, other=0.0).to(tl.float32)
     s = tl.load(sin + angle, mask=there, other=0.0).to(tl.float32)
     if BACK:
