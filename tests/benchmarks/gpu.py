@@ -4,7 +4,8 @@ First the two roofs of this GPU, measured: a large product in bfloat16, and a la
 `minillm/kernels` beside torch's own, there and back, with the share of the roof that applies: memory for norms, turns
 and losses, arithmetic for attention. Then a training step of the GPT-2 with 124 million parameters: as nanoGPT takes it
 (autocast, compiled model, fused AdamW, float32 weights), and in our ways, with the same model and the same batch, in
-turns within one run. Without a GPU it says so; `--device cpu --tiny` walks through all of it on a CPU, to see that it runs.
+turns within one run. Without a GPU it says so; `--device cpu --tiny` walks through all of it on a CPU, to see that it
+runs.
 """
 
 import argparse
@@ -92,10 +93,11 @@ def there_and_back(function: Callable[..., Tensor], *inputs: Tensor) -> tuple[Wo
     return there, lambda: torch.autograd.grad(function(*inputs), wanted, pull)
 
 
-def kernel_rows(
-    sizes: Sizes, device: str
-) -> list[tuple[str, Callable[..., Tensor], dict[str, Any], list[Tensor], float, float]]:
-    """Each kernel: its name, itself, its rivals, inputs, and the least bytes or (negative) operations, there and in all."""
+Row = tuple[str, Callable[..., Tensor], dict[str, Any], list[Tensor], float, float]
+
+
+def kernel_rows(sizes: Sizes, device: str) -> list[Row]:
+    """Each kernel: its name, itself, its rivals, inputs, and the least bytes or (negative) operations."""
     from minillm.attention.positions import RoPE
     from minillm.kernels.cross_entropy import cross_entropy
     from minillm.kernels.flash_attention import flash_attention
