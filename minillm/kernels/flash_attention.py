@@ -190,8 +190,7 @@ def _there(
     nothing = total == 0  # a query that may look nowhere
     mixed = mixed / tl.where(nothing, 1.0, total)[:, None]
     put(out + batch * ob + head * oh, query, ot, t, mixed, K, WIDTH)
-    # infinite for such a query, so that its weights come out as 0 on the way back
-    kept = tl.where(nothing, float("inf"), top + tl.log2(tl.where(nothing, 1.0, total)))
+    kept = top + tl.log2(tl.where(nothing, 1.0, total))
     tl.store(log_total + row * t + query, kept, mask=query < t)
 
 

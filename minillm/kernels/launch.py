@@ -9,12 +9,13 @@ the environment before Triton was first imported. That is slow, and good for two
 
 Paper:   Tillet, Kung and Cox 2019, "Triton: An Intermediate Language and Compiler for Tiled Neural Network
          Computations", MAPL, doi:10.1145/3315508.3329973.
-Names:   `tl` is triton.language, None where Triton is missing; sizes in capitals are known when a kernel is compiled.
+Names:   `tl` is triton.language; `triton` is None where it is missing; a size in capitals is known to the compiler.
 Differs: importing a kernel works without Triton; using it then says what to do.
 Next:    minillm/kernels/rms_norm.py
 """
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,7 +31,7 @@ else:
         import triton.knobs
         import triton.language as tl
     except ImportError:  # not on this machine: the plain twins work, and `check` says so to whoever calls a kernel
-        triton = tl = None
+        triton, tl = None, SimpleNamespace(constexpr=int)  # so that a kernel can be written down, if not run
 
 INTERPRETED: bool = triton is not None and bool(triton.knobs.runtime.interpret)  # as it was when Triton was imported
 FORMATS = (torch.float32, torch.bfloat16, torch.float16)
