@@ -173,7 +173,7 @@ layer 8  course        what turns the library into a course
     course/tiny_decoder.py      a decoder made by a recipe: how the open exercise of chapter 10 is judged
     course/checks_10.py         checks of chapter 10: a turn, a merged softmax, a cache, shared keys, a recipe
     course/widgets_10.py        the explorer of chapter 10: RoPE's score against distance
-    course/checks_12.py         checks of chapter 12: a roofline, attention's bytes, rounding, a gradient in place, tiles
+    course/checks_12.py         checks of chapter 12: a roofline, bytes counted, a number rounded, a gradient, tiles
     course/widgets_12.py        the explorer of chapter 12: a block under the roofline of any machine
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
