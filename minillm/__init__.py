@@ -116,6 +116,7 @@ layer 3  transformer   stacks of attention and MLP
     transformer/with_kernels.py use_kernels: the same decoder by the Triton kernels, a switch
     transformer/costs.py        parameters, operations and cache of a decoder, from its configuration
     transformer/packed.py       the same decoder, its matrices laid out for one token at a time
+    transformer/graphs.py       decoding in fixed shapes, which a GPU records once and replays
     transformer/generate.py     generate and stream: cached, batched, with every way to stop
     transformer/speculative.py  a small model guesses, the large one checks: faster, same distribution
     transformer/layout.py       Layout: which tensor of a published checkpoint is which of ours
@@ -128,8 +129,10 @@ layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
     training/optim.py           AdamW, and the schedules of the learning rate
     training/muon.py            Muon: hidden matrices move without favourite directions
+    training/recipe.py          Recipe: a good small model in seconds, each ingredient with a switch
     training/hardware.py        what this machine can do: cores, compiler, peak rates, the measured roofline
     training/accelerate.py      accelerate: the same training, faster; every means a switch, every choice a reason
+    training/profile.py         where the time goes: a trace in one call, tokens a second, MFU
     training/state_tree.py      the state of a run as data: a plain tree, and tensors by name
     training/checkpoint.py      checkpoints: killed at any moment, a run goes on to the last bit
     training/token_batches.py   tokens on disk as batches on a device, whole or a process's share

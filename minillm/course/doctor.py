@@ -153,6 +153,23 @@ def look_at_processor() -> Iterator[Finding]:
         yield Finding(what=f"GPU: {device.why}" if device.value == "cuda" else f"GPU: none is needed ({device.why})")
 
 
+def look_at_speed() -> Iterator[Finding]:
+    """Which of the means of `minillm.training.accelerate` apply here, and why the others do not."""
+    from minillm.core.runtime import pick_device, pick_dtype
+    from minillm.training.hardware import choose_compile, peak_rate
+
+    device = pick_device().value
+    number, compiler = pick_dtype(device, fastest=True), choose_compile(device)
+    yield Finding(what=f"speed: trains fastest in {number}")
+    yield Finding(what=f"speed: torch.compile {'works' if compiler.value == 'yes' else 'is left out'}, {compiler.why}")
+    if device == "cpu":
+        yield Finding(what="speed: TF32, pinned batches and CUDA graphs are for a GPU only")
+        return
+    rate = peak_rate(device)
+    known = "is not in our table: give `peak` yourself" if rate is None else f"is {rate / 1e12:.0f} TFLOP/s"
+    yield Finding(what=f"speed: TF32, pinned batches and CUDA graphs apply; the peak rate, for MFU, {known}")
+
+
 def look_at_font() -> Iterator[Finding]:
     """Whether figures can show Chinese."""
     from minillm.course.figures import cjk_font
@@ -170,6 +187,7 @@ LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     look_at_kernel,
     look_at_course,
     look_at_processor,
+    look_at_speed,
     look_at_font,
 )
 

@@ -110,6 +110,7 @@ class Accelerated:
         with torch.autocast(self.device, torch.bfloat16, enabled=half):
             if self._compiled is None:
                 return self.model.loss(batch)
+            self._look_at(batch)
             if self._works:
                 return self._compiled(batch)
             try:
@@ -149,18 +150,18 @@ class Accelerated:
 
     def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
         """The batches on the device, checked before they go there; when pinned, always one ahead of the one in use."""
-        vocabulary = getattr(self.model, "vocabulary", None)
-
-        def checked() -> Iterator[Any]:
-            for batch in batches:
-                if vocabulary is not None and isinstance(batch, Tensor) and batch.device.type == "cpu":
-                    check_tokens(batch, vocabulary, columns=2)
-                yield batch
-
         if self.device == "cpu":
-            yield from checked()
+            yield from batches
         else:
-            yield from one_ahead(checked(), self.device, pinned=self.choices["pinned"].value == "yes")
+            checked = (self._look_at(batch) for batch in batches)
+            yield from one_ahead(checked, self.device, pinned=self.choices["pinned"].value == "yes")
+
+    def _look_at(self, batch: Any) -> Any:
+        """The batch, its tokens checked while that makes no GPU wait: compiled code does not look."""
+        vocabulary = getattr(self.model, "vocabulary", None)
+        if vocabulary is not None and isinstance(batch, Tensor) and batch.device.type == "cpu":
+            check_tokens(batch, vocabulary, columns=2)
+        return batch
 
 
 def one_ahead(batches: Iterable[Any], device: str, *, pinned: bool) -> Iterator[Any]:

@@ -15,7 +15,7 @@ Paper:   Jordan et al. 2024, "Muon", kellerjordan.github.io/posts/muon; the coef
 Names:   η is `learning_rate` (in groups `lr`), μ `momentum`, λ `weight_decay`; `polynomials` are the (a, b, c) in turn.
 Differs: the momentum is a mean, as in `torch.optim.Muon`, whose steps these are; Jordan's is a sum. torch divides the
          memory itself by its length when that is bfloat16 and nesterov is off; ours stays as it is.
-Next:    minillm/training/checkpoint.py
+Next:    minillm/training/recipe.py
 """
 
 import math

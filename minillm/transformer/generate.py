@@ -25,6 +25,7 @@ from minillm.core.modes import switched
 from minillm.neural.language_model import LanguageModel, check_tokens
 from minillm.statistical.sampling import sample_next
 from minillm.transformer.decoder import Decoder
+from minillm.transformer.graphs import GraphReader
 from minillm.transformer.packed import is_worth_packing, pack
 
 Adjust = Callable[[Tensor, list[list[int]]], Tensor]
@@ -45,6 +46,7 @@ def generate(
     stop_sequences: Sequence[Sequence[int]] = (),
     adjust: Adjust | None = None,
     cached: bool = True,
+    graph: bool = False,
 ) -> Tensor: ...
 @overload
 def generate(
@@ -61,6 +63,7 @@ def generate(
     stop_sequences: Sequence[Sequence[int]] = (),
     adjust: Adjust | None = None,
     cached: bool = True,
+    graph: bool = False,
 ) -> list[list[int]]: ...
 def generate(
     model: LanguageModel,
@@ -76,6 +79,7 @@ def generate(
     stop_sequences: Sequence[Sequence[int]] = (),
     adjust: Adjust | None = None,
     cached: bool = True,
+    graph: bool = False,
 ) -> Tensor | list[list[int]]:
     """Continue each prompt by up to `max_new_tokens` tokens; what comes back begins with the prompts.
 
@@ -84,7 +88,8 @@ def generate(
     `stop_sequences`; both stay in the answer. In a tensor, rows that ended early are filled up with their last token.
     `temperature` (0 is greedy), `top_k` and `top_p` are those of `sample_next`. `repetition_penalty` above 1 makes
     tokens of the row, prompt included, less likely. `adjust(logits_bv, rows)` may change the logits before a draw:
-    forbid tokens, force a form. Models without a key-value cache are read anew for each token.
+    forbid tokens, force a form. Models without a key-value cache are read anew for each token. `graph` reads in fixed
+    shapes, which a GPU records once and replays: for small models and few rows, where launching is what takes time.
 
     A step draws one uniform number for every row, also for rows that have ended: what row i draws depends on the
     generator, on i and on the number of rows, never on what the other rows hold. Raises ValueError when the longest
@@ -99,7 +104,7 @@ def generate(
     rows = [list(row) for row in (tokens_bt.tolist() if isinstance(tokens_bt, Tensor) else tokens_bt)]
     draw = _Draw(temperature, top_k, top_p, repetition_penalty, adjust, generator)
     stop = _Stop(frozenset(stop_tokens), tuple(map(tuple, stop_sequences)))
-    for _ in _rounds(model, rows, max_new_tokens, draw, stop, cached):
+    for _ in _rounds(model, rows, max_new_tokens, draw, stop, cached, graph):
         pass
     if not isinstance(tokens_bt, Tensor):
         return rows
@@ -121,6 +126,7 @@ def stream(
     stop_sequences: Sequence[Sequence[int]] = (),
     adjust: Adjust | None = None,
     cached: bool = True,
+    graph: bool = False,
 ) -> Iterator[int]:
     """Yield the tokens after one prompt as they are drawn: those that `generate(model, [prompt], …)` would add.
 
@@ -128,7 +134,7 @@ def stream(
     """
     draw = _Draw(temperature, top_k, top_p, repetition_penalty, adjust, generator)
     stop = _Stop(frozenset(stop_tokens), tuple(map(tuple, stop_sequences)))
-    for new in _rounds(model, [list(prompt)], max_new_tokens, draw, stop, cached):
+    for new in _rounds(model, [list(prompt)], max_new_tokens, draw, stop, cached, graph):
         yield new[0]
 
 
@@ -171,7 +177,13 @@ class _Stop:
 
 
 def _rounds(
-    model: LanguageModel, rows: list[list[int]], max_new_tokens: int, draw: _Draw, stop: _Stop, cached: bool
+    model: LanguageModel,
+    rows: list[list[int]],
+    max_new_tokens: int,
+    draw: _Draw,
+    stop: _Stop,
+    cached: bool,
+    graph: bool,
 ) -> Iterator[list[int]]:
     """Append a token to each row that has not ended, in place, round by round; yield what was drawn for every row."""
     if not rows or not all(rows):
@@ -186,7 +198,7 @@ def _rounds(
         )
     start, open_rows = [len(row) for row in rows], set(range(len(rows)))
     with switched(model, training=False):
-        reader = CachedReader(model, max_new_tokens) if cached and isinstance(model, Decoder) else Reader(model)
+        reader = _reader(model, max_new_tokens, cached, graph)
         new: list[int] = []
         for _ in range(max_new_tokens):
             new = draw(reader.read(new, rows), rows)
@@ -197,6 +209,14 @@ def _rounds(
             yield new
             if not open_rows:
                 return
+
+
+def _reader(
+    model: LanguageModel, max_new_tokens: int, cached: bool, graph: bool
+) -> "Reader | CachedReader | GraphReader":
+    if not (cached and isinstance(model, Decoder)):
+        return Reader(model)
+    return GraphReader(model, max_new_tokens) if graph else CachedReader(model, max_new_tokens)
 
 
 class Reader:

@@ -229,3 +229,25 @@ def test_wrong_shapes_are_named(attention, wrong, says):
     k, v = k[..., :width], v[..., :width]
     with pytest.raises(ValueError, match=says):
         attention(q, k, v, **arguments)
+
+
+@pytest.mark.parametrize("bias", ["none", "of a head", "of a row", "of all"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_learning_in_bfloat16_on_a_cpu_takes_products_and_gives_the_same(monkeypatch, bias, causal):
+    """torch's kernel is the slow way there; to bfloat16's rounding it is the same, forward and back."""
+    from torch.nn import functional as F
+
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(3, 4, 7, 6, generator=generator) for _ in range(3))
+    shape = {"none": None, "of a head": (4, 7, 7), "of a row": (3, 1, 7, 7), "of all": (7, 7)}[bias]
+    added = None if shape is None else torch.randn(shape, generator=generator)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: pytest.fail("the kernel was asked"))
+    found = []
+    for dtype, attention in ((torch.float32, attend), (torch.bfloat16, attend_fused)):
+        x = [part.to(dtype, copy=True).requires_grad_() for part in (q, k, v)]
+        mixed = attention(*x, bias=None if added is None else added.to(dtype), causal=causal)
+        mixed.float().square().sum().backward()
+        found.append([mixed, *(part.grad for part in x)])
+    for exact, short in zip(*found, strict=True):
+        assert short.dtype == torch.bfloat16
+        assert_close(short.float(), exact, rtol=0.05, atol=0.1)

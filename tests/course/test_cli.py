@@ -130,6 +130,17 @@ def test_doctor_is_well_here_and_fit_for_a_bug_report(capsys):
     assert str(Path.home()) not in text and sys.prefix not in text and str(ROOT) not in text
 
 
+def test_doctor_says_which_means_of_speed_apply(monkeypatch):
+    from minillm.core import runtime
+
+    monkeypatch.setattr(runtime, "pick_device", lambda: runtime.Choice(value="cpu", why="pretended"))
+    for features, value in ((set(), "float32"), ({"amx_bf16"}, "bfloat16")):
+        monkeypatch.setattr(runtime, "processor_features", lambda features=features: features)
+        said = [finding.what for finding in doctor.look_at_speed()]
+        assert said[0].startswith(f"speed: trains fastest in {value} (") and "torch.compile" in said[1]
+        assert said[2].endswith("for a GPU only")
+
+
 def test_doctor_says_what_to_mend(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "requirements", lambda: ["numpy>=99", "no-such-package>=1", "torch>=1"])
     monkeypatch.setattr(doctor, "LOOKS", (doctor.look_at_packages, doctor.look_at_font))

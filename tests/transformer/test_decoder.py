@@ -224,3 +224,24 @@ def test_presets_are_the_published_models():
     assert (seven.norm, seven.mlp, seven.positions, seven.bias, seven.tied) == ("rms", "swiglu", "rope", False, False)
     # the rule for a gated MLP: as many numbers as without a gate, up to the rounding
     assert llama(vocabulary=9, context=9, n_layer=1, n_head=4, d_model=96).block.d_hidden == 256
+
+
+def test_smear_adds_a_share_of_the_embedding_before():
+    config = KINDS["smear"]
+    model, without = lively(config), lively(replace(config, smear=False))
+    without.load_state_dict({name: x for name, x in model.state_dict().items() if name != "smear"})
+    x = some_tokens(2, 5)
+    embedded = model.embedding(x)
+    mixed = embedded.clone()
+    mixed[:, 1:] += model.smear * embedded[:, :-1]
+    assert_close(model.hidden(x), without.hidden_from(mixed))
+    with torch.no_grad():
+        model.smear.zero_()
+    assert_close(model.hidden(x), without.hidden(x))
+
+
+def test_blocks_that_begin_at_zero_leave_the_stream_as_it_is():
+    model, x = Decoder(KINDS["smear"]), some_tokens(2, 5)
+    assert_close(model.hidden(x), model.norm(model.embedding(x)))
+    model.loss(x).backward()
+    assert all(block.mlp.down.weight.grad.abs().max() > 0 for block in model.blocks), "and can learn all the same"
