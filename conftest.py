@@ -1,8 +1,17 @@
-"""What every test run of this repository loads: notebooks with a tolerance, and the promises of shape suffixes."""
+"""What every test run of this repository loads: notebooks with a tolerance, the promises of shape suffixes, Triton."""
+
+import os
 
 import pytest
+import torch
 
 pytest_plugins = ["nbval_tolerance"]  # tests/nbval_tolerance.py: pyproject puts tests/ on the path
+
+# Triton asks once, when it is first imported, and that may be anywhere: so it is told here, before all tests. With a
+# GPU its kernels are compiled, else they run as Python (tests/kernels). Programs that tests start inherit it.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # Triton 3.9 warns when it must choose for us
 
 WITHOUT_ARRAYS = {"course", "rules", "notebooks"}
 
@@ -25,3 +34,11 @@ def kept_promises(request):
     with promise_checker() as broken:
         yield
     assert not broken, "\n".join(sorted(set(broken)))
+
+
+def pytest_collection_modifyitems(items):
+    """Without a GPU, tests marked `cuda` are skipped, and say so."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU, and torch finds none here"))

@@ -63,6 +63,14 @@ layer 1  statistical   counting words
     statistical/classifiers.py  naive Bayes and logistic regression over counts of words
     statistical/hmm.py          HMM: forward-backward, Viterbi, Baum-Welch
 
+layer 1  kernels       programs for a GPU, each beside its plain twin
+    kernels/launch.py           Triton where it is installed, and a clear word where it is not
+    kernels/rms_norm.py         RMSNorm: a row is read once and written once
+    kernels/rope.py             RoPE: both halves turned in one go; the way back turns back
+    kernels/cross_entropy.py    cross-entropy whose gradient is written over the logits; the head in pieces
+    kernels/attention_tiles.py  tiles of queries and keys: who sees whom, and how large they are
+    kernels/flash_attention.py  flash attention, there and back
+
 layer 2  vectors       words as vectors
     vectors/word_vectors.py     WordVectors: neighbours, analogies, word2vec's text format
     vectors/vocabulary.py       words that occur often enough, and a text as their numbers
@@ -106,6 +114,7 @@ layer 3  transformer   stacks of attention and MLP
     transformer/moe.py          MoE: experts in the place of the MLP, a router, and what keeps it in balance
     transformer/moe_dispatch.py tokens to experts and back: a loop, sorted pieces, grouped products; capacity
     transformer/decoder.py      Decoder: GPT-2 or Llama by configuration
+    transformer/with_kernels.py use_kernels: the same decoder by the Triton kernels, a switch
     transformer/costs.py        parameters, operations and cache of a decoder, from its configuration
     transformer/packed.py       the same decoder, its matrices laid out for one token at a time
     transformer/graphs.py       decoding in fixed shapes, which a GPU records once and replays
@@ -205,6 +214,8 @@ layer 8  course        what turns the library into a course
     course/village_exam.py      a base that knows the village and does not answer; lessons and an exam
     course/checks_17.py         checks of chapter 17: a layer, its gradients, merging, a prefix, ranks under a budget
     course/widgets_17.py        the explorer of chapter 17: a change and the directions that a rank keeps
+    course/checks_12.py         checks of chapter 12: a roofline, bytes counted, a number rounded, a gradient, tiles
+    course/widgets_12.py        the explorer of chapter 12: a block under the roofline of any machine
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine

@@ -12,6 +12,7 @@ Differs: biases by default, as in GPT-2 and torch. The norm of queries and keys 
 Next:    minillm/transformer/block.py
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -80,6 +81,8 @@ class MultiHeadAttention(nn.Module):
     torch.Size([2, 5, 6])
     """
 
+    kernel: Callable[..., Tensor] | None = None  # in the place of `attend_fused`; set by transformer/with_kernels.py
+
     def __init__(self, config: AttentionConfig) -> None:
         super().__init__()
         self.config = config
@@ -104,7 +107,7 @@ class MultiHeadAttention(nn.Module):
         fused: bool = True,
         causal: bool = False,
     ) -> Tensor:
-        attention = attend_fused if fused else attend
+        attention = (self.kernel or attend_fused) if fused else attend
         rotation = _rotation(x_btd, source_bsd, rope, positions, cache)
         q_bhtk = self.queries(x_btd, rotation)
         if source_bsd is not None and cache is not None and cache.length:

@@ -15,6 +15,7 @@ Next:    minillm/attention/cache.py
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -52,9 +53,12 @@ class RopeScaling:
 class Rotation:
     """The turn that belongs to some positions, ready for every layer: made once by `RoPE.at`, used by each."""
 
-    __slots__ = ("cos", "half", "sin")
+    __slots__ = ("cos", "half", "kernel", "sin")
 
-    def __init__(self, angle: Tensor, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, angle: Tensor, dtype: torch.dtype = torch.float32, kernel: Callable[..., Tensor] | None = None
+    ) -> None:
+        self.kernel = kernel
         angle = angle if angle.ndim == 2 else angle[:, None]  # (t, k/2), or (b, 1, t, k/2): the same for all heads
         cos, sin, self.half = angle.cos().to(dtype), angle.sin().to(dtype), angle.shape[-1]
         self.cos, self.sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
@@ -67,6 +71,9 @@ class Rotation:
                 f"the rotation was made for shape {tuple(self.cos.squeeze(1).shape)} = (t, width) or (b, t, width) and "
                 f"does not fit b={b}, t={t}, width={k}: positions of shape ({t},) or ({b}, {t}) and RoPE({k}) work"
             )
+        if self.kernel is not None:
+            cos, sin = self.cos[..., : self.half], self.sin[..., self.half :]
+            return self.kernel(x_bhtk, *((cos, sin) if cos.ndim == 2 else (cos[:, 0], sin[:, 0])))
         # Halves (u, v) become (u cos - v sin, v cos + u sin): rolled by half, x is (v, u).
         swapped_bhtk = x_bhtk.roll(self.half, dims=-1)
         return torch.addcmul(x_bhtk * self.cos.to(x_bhtk.dtype), swapped_bhtk, self.sin.to(x_bhtk.dtype))
@@ -85,6 +92,8 @@ class RoPE(nn.Module):
     True
     """
 
+    kernel: Callable[..., Tensor] | None = None  # set by transformer/with_kernels.py
+
     def __init__(self, width: int, base: float = 10000.0, scaling: RopeScaling | None = None) -> None:
         super().__init__()
         if width < 2 or width % 2:
@@ -100,7 +109,7 @@ class RoPE(nn.Module):
         check_positions(positions)
         if self.frequency.device != positions.device:
             self.frequency = self.frequency.to(positions.device)
-        return Rotation(positions[..., None] * self.frequency, dtype)
+        return Rotation(positions[..., None] * self.frequency, dtype, self.kernel)
 
     def rotate(self, x_bhtk: Tensor, positions: Tensor) -> Tensor:
         """Turn queries or keys (b, h, t, k) that stand at `positions`, (t,) or (b, t)."""

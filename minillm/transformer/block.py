@@ -60,12 +60,16 @@ class RMSNorm(nn.Module):
     tensor([[[0.2000, 1.4000]]])
     """
 
+    kernel: Callable[..., Tensor] | None = None  # set by transformer/with_kernels.py
+
     def __init__(self, d_model: int, eps: float = 1e-6) -> None:
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x_btd: Tensor) -> Tensor:
+        if self.kernel is not None:
+            return self.kernel(x_btd, self.weight, self.eps)
         # in the format of x, which under autocast may not be that of the weight
         return F.rms_norm(x_btd, self.weight.shape, self.weight.to(x_btd.dtype), self.eps)
 

@@ -14,6 +14,7 @@ Next:    minillm/transformer/costs.py
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -193,6 +194,8 @@ class Decoder(LanguageModel):
     torch.Size([1, 5, 11])
     """
 
+    kernel: Callable[..., Tensor] | None = None  # of the scores and their loss; set by transformer/with_kernels.py
+
     def __init__(self, config: DecoderConfig, *, fused: bool = True) -> None:
         super().__init__(config.vocabulary)
         self.config, self.fused = config, fused
@@ -227,8 +230,13 @@ class Decoder(LanguageModel):
 
     def loss(self, batch: Tensor) -> Tensor:
         """Mean nats per token of a batch (b, t + 1); in training also what its mixtures of experts add."""
-        nats = super().loss(batch)
+        nats = super().loss(batch) if self.kernel is None else self._loss_by_kernel(batch, self.kernel)
         return nats + auxiliary_loss(self) if self.training and self.config.moe is not None else nats
+
+    def _loss_by_kernel(self, batch: Tensor, kernel: Callable[..., Tensor]) -> Tensor:
+        check_tokens(batch, self.vocabulary, columns=2)
+        x_btd = self.hidden(batch[:, :-1])
+        return kernel(x_btd.flatten(0, 1), self.score.weight, batch[:, 1:].flatten())
 
     def hidden(
         self,
