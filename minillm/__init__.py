@@ -134,6 +134,7 @@ layer 4  training      one way to train every model
     training/hardware.py        what this machine can do: cores, compiler, peak rates, the measured roofline
     training/accelerate.py      accelerate: the same training, faster; every means a switch, every choice a reason
     training/profile.py         where the time goes: a trace in one call, tokens a second, MFU
+    training/memory.py          what a step of training holds in memory, counted byte by byte
     training/state_tree.py      the state of a run as data: a plain tree, and tensors by name
     training/checkpoint.py      checkpoints: killed at any moment, a run goes on to the last bit
     training/token_batches.py   tokens on disk as batches on a device, whole or a process's share
@@ -143,7 +144,6 @@ layer 4  training      one way to train every model
     training/pretrain_data.py   what a pretraining run reads and is judged by, made once
     training/pretrain_judge.py  bits per character, floor and counting, and a verdict in words
     training/pretrain.py        the command that pretrains, from a laptop's model to GPT-2's smallest
-    training/memory.py          what a step of training holds in memory, counted byte by byte
 
 layer 5  adaptation    a model that was trained once is made to do something else
     adaptation/chat_template.py a conversation as one row of tokens that nobody can forge
@@ -155,7 +155,11 @@ layer 5  adaptation    a model that was trained once is made to do something els
     adaptation/adapters.py      bottlenecks, prefixes, learned prompts, biases alone
     adaptation/adapter_sizes.py how many parameters each method trains, by formula
 
-layer 6  alignment     a model is made to prefer what people prefer
+layer 6  alignment     a model is made to do what people prefer
+    alignment/preferences.py    judgements as lines in a file that loses nothing; agreement between raters
+    alignment/labellers.py      simulated raters whose taste is known: noise, slips, habits, and the Bayes limit
+    alignment/bradley_terry.py  scores from comparisons by Newton's method, with error bars; when there are none
+    alignment/reward.py         RewardModel: one number for an answer, on any decoder trunk
     alignment/responses.py      prompts and responses side by side, and the log-probability of every token
     alignment/advantage.py      GAE: how much better a token turned out than was expected
     alignment/critic.py         the critic: a second reader that guesses how a text will end
@@ -165,11 +169,6 @@ layer 6  alignment     a model is made to prefer what people prefer
     alignment/ppo.py            PPO: thirty details, each numbered, cited and tested
     alignment/laboratory.py     a world so small that the best policy is known exactly
     alignment/tabular.py        policies for it: a table, and a small GPT that was taught
-layer 6  alignment     a model is made to do what people prefer
-    alignment/preferences.py    judgements as lines in a file that loses nothing; agreement between raters
-    alignment/labellers.py      simulated raters whose taste is known: noise, slips, habits, and the Bayes limit
-    alignment/bradley_terry.py  scores from comparisons by Newton's method, with error bars; when there are none
-    alignment/reward.py         RewardModel: one number for an answer, on any decoder trunk
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
@@ -201,11 +200,8 @@ layer 8  course        what turns the library into a course
     course/tiny_decoder.py      a decoder made by a recipe: how the open exercise of chapter 10 is judged
     course/checks_10.py         checks of chapter 10: a turn, a merged softmax, a cache, shared keys, a recipe
     course/widgets_10.py        the explorer of chapter 10: RoPE's score against distance
-    course/story_endings.py     Writer: a small GPT that ends stories, and raters whose taste in endings is known
-    course/preference_desk.py   Desk: a person judges, and a killed kernel loses nothing
-    course/widgets_preferences.py PreferenceDesk: two answers, click the better one
-    course/checks_19.py         checks of chapter 19: a loss, ties, a ceiling, the last token, length taken out
-    course/widgets_19.py        the explorer of chapter 19: scores from comparisons, with error bars, beside the truth
+    course/checks_12.py         checks of chapter 12: a roofline, bytes counted, a number rounded, a gradient, tiles
+    course/widgets_12.py        the explorer of chapter 12: a block under the roofline of any machine
     course/mixed_reading.py     readers of five kinds of text, dense or with experts: what chapter 14 trains
     course/checks_14.py         checks of chapter 14: a router, sizes, who is turned away, a bias, a balance
     course/widgets_14.py        the explorer of chapter 14: which expert reads what, while the router learns
@@ -214,8 +210,11 @@ layer 8  course        what turns the library into a course
     course/village_exam.py      a base that knows the village and does not answer; lessons and an exam
     course/checks_17.py         checks of chapter 17: a layer, its gradients, merging, a prefix, ranks under a budget
     course/widgets_17.py        the explorer of chapter 17: a change and the directions that a rank keeps
-    course/checks_12.py         checks of chapter 12: a roofline, bytes counted, a number rounded, a gradient, tiles
-    course/widgets_12.py        the explorer of chapter 12: a block under the roofline of any machine
+    course/story_endings.py     Writer: a small GPT that ends stories, and raters whose taste in endings is known
+    course/preference_desk.py   Desk: a person judges, and a killed kernel loses nothing
+    course/widgets_preferences.py PreferenceDesk: two answers, click the better one
+    course/checks_19.py         checks of chapter 19: a loss, ties, a ceiling, the last token, length taken out
+    course/widgets_19.py        the explorer of chapter 19: scores from comparisons, with error bars, beside the truth
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine
