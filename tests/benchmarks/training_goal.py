@@ -80,9 +80,8 @@ def goal(path: Path, seeds: int, steps: int, base_steps: int) -> None:
         reached += our_loss <= GOAL
         print(f"seed {seed}: recipe {our_loss:.4f} in {ours:.1f} s ({model.n_parameters:,} parameters), teaching loop "
               f"{loss:.4f} in {theirs:.1f} s: {ratios[-1]:.1f} times", flush=True)  # fmt: skip
-    print(
-        f"1/{statistics.median(ratios):.1f} of the time (median); the recipe reached {GOAL} with {reached} of {seeds} seeds"
-    )
+    ratio = statistics.median(ratios)
+    print(f"1/{ratio:.1f} of the time (median); {GOAL} was reached with {reached} of {seeds} seeds")
 
 
 def ablation(path: Path, seeds: int, steps: int) -> None:
