@@ -62,9 +62,8 @@ def reference_is_frozen(kind):
 def samples_follow_the_policy(kind):
     """Rows 15, 16: what is drawn is distributed as the policy says, at a temperature other than 1 as well."""
     for temperature in (1.0, 0.7, 1.3):
-        lab = Laboratory.small(2)
+        lab, n = Laboratory.small(2), 4000
         ppo = trainer(kind, lab, random_plan(lab, 6), temperature=temperature)
-        n = 4000
         texts = ppo.sample([lab.prompts[1]] * n)
         p_n = lab.log_probabilities(lab.plan(ppo.policy, temperature))[1].exp().detach()
         counts = {tuple(text): 0 for text in lab.responses}
@@ -249,8 +248,7 @@ def early_stop(kind):
     lab = Laboratory.small(1)
     ppo = trainer(kind, lab, updates=9)
     ppo.update(lab.prompts)
-    dealt = ppo.deal(lab.prompts)
-    e = ppo.experience(dealt, ppo.sample(dealt))
+    e = ppo.last
     with torch.no_grad():
         ppo.policy.score.weight += 0.5 * torch.randn(ppo.policy.score.weight.shape, generator=ppo.generator)
     before = parameters_of(ppo)
