@@ -1,4 +1,4 @@
-"""The acceptance figures of the reward model on village endings: accuracy against the Bayes limit, and gold.
+"""The acceptance figures of the reward model on village endings: accuracy against the Bayes limit, and the utility.
 
     python -m tests.benchmarks.reward_model [comparisons] [epochs]       from the root of the repository
 

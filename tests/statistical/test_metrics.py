@@ -1,13 +1,16 @@
 """Metrics against scikit-learn and sacrebleu."""
 
+from statistics import NormalDist
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
-from minillm.statistical.metrics import accuracy, confusion_matrix, corpus_bleu, precision_recall_f1
+from minillm.statistical.metrics import accuracy, confusion_matrix, corpus_bleu, precision_recall_f1, share_interval
 
 cases = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=20)
 sentence = st.lists(st.sampled_from(list("abcde")), max_size=9)
@@ -87,3 +90,17 @@ def test_bleu_limits():
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (7, 10), (0, 10), (10, 10), (431, 1000)])
+@pytest.mark.parametrize("confidence", [0.95, 0.5])
+def test_the_interval_of_a_share_is_that_of_scipy(right, n, confidence):
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    other = binomtest(right, n).proportion_ci(confidence, method="wilson")
+    assert share_interval(right, n, z) == pytest.approx((other.low, other.high), abs=1e-9)
+
+
+@pytest.mark.parametrize(("right", "n", "z"), [(1, 0, 1.96), (-1, 3, 1.96), (4, 3, 1.96), (1, 3, 0.0)])
+def test_no_interval_of_no_share(right, n, z):
+    with pytest.raises(ValueError, match="the rule is 0 ≤ right ≤ n"):
+        share_interval(right, n, z)
