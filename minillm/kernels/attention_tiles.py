@@ -44,7 +44,8 @@ def tiles_for(k: int, dtype: torch.dtype, back: bool = False) -> Tiles:
     (128, 64)
     """
     if dtype == torch.float32:
-        return Tiles(held=32, passing=16, warps=4, stages=2) if back else Tiles(held=64, passing=32, warps=8, stages=2)
+        small, held = Tiles(held=32, passing=16, warps=4, stages=2), 64 if k <= 64 else 32
+        return small if back else Tiles(held=held, passing=32, warps=8, stages=2)
     if k <= 64:
         return Tiles(held=128, passing=32, warps=8) if back else Tiles(held=128, passing=64, warps=4)
     return Tiles(held=64, passing=32, warps=8, stages=2) if back else Tiles(held=128, passing=64, warps=8)
