@@ -36,9 +36,10 @@ class Tiles:
 
 
 def tiles_for(k: int, dtype: torch.dtype, back: bool = False) -> Tiles:
-    """Tiles for heads of width k that keep all they hold in the registers of an H100, there and on the way back.
+    """Tiles for heads of width k that in 16 bits keep all they hold in the registers of an H100, there and back.
 
-    The compiler reports what does not fit; `tests/kernels/test_compiled.py` reads that report, without a GPU.
+    The compiler reports what does not fit; `tests/kernels/test_compiled.py` reads that report, without a GPU. Heads of
+    float32 numbers wider than 64 put a few of them aside.
 
     >>> tiles_for(64, torch.bfloat16).held, tiles_for(128, torch.bfloat16, back=True).held
     (128, 64)
