@@ -34,11 +34,3 @@ def kept_promises(request):
     with promise_checker() as broken:
         yield
     assert not broken, "\n".join(sorted(set(broken)))
-
-
-def pytest_collection_modifyitems(items):
-    """Without a GPU, tests marked `cuda` are skipped, and say so."""
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("cuda"):
-                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU, and torch finds none here"))

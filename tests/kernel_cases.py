@@ -1,7 +1,9 @@
 """What the tests of the kernels share. With a GPU they run there, compiled; without one on the CPU, as Python."""
 
+import pytest
 import torch
 
+pytest.importorskip("triton", reason="Triton is for Linux; elsewhere the kernels cannot run, and nothing uses them")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FORMATS = (torch.float32, torch.bfloat16)
 

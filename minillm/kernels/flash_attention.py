@@ -51,7 +51,7 @@ def flash_attention(
     """
     _check_shapes(q_bhtk, k_bgsk, v_bgsk)
     check("flash_attention_plain", q=q_bhtk, k=k_bgsk, v=v_bgsk)
-    scale = q_bhtk.shape[-1] ** -0.5 if scale is None else scale
+    scale = q_bhtk.shape[-1] ** -0.5 if scale is None else float(scale)
     q_bhtk, k_bgsk, v_bgsk = (x if x.stride(-1) == 1 else x.contiguous() for x in (q_bhtk, k_bgsk, v_bgsk))
     return _FlashAttention.apply(q_bhtk, k_bgsk, v_bgsk, causal, scale, tiles)  # type: ignore[return-value]
 

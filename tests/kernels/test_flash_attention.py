@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from kernel_cases import DEVICE, FORMATS, agree, draw, slopes
+from needs_cuda import cuda
 from torch.testing import assert_close
 
 from minillm.attention.dot_product import attend
@@ -108,7 +109,7 @@ def test_what_it_refuses():
         Tiles(held=32, passing=24)
 
 
-@pytest.mark.cuda
+@cuda
 @pytest.mark.no_promises
 @pytest.mark.parametrize("k", [64, 128])
 @pytest.mark.parametrize("dtype", FORMATS)

@@ -5,6 +5,7 @@ import re
 import pytest
 from benchmarks.gpu import main
 from kernel_cases import DEVICE
+from needs_cuda import cuda
 
 pytestmark = pytest.mark.no_promises  # the interpreter is mostly loops
 
@@ -26,7 +27,7 @@ def test_it_walks_through_all_of_it_on_a_cpu(capsys):
     assert "BEWARE" not in out
 
 
-@pytest.mark.cuda
+@cuda
 def test_it_walks_through_all_of_it_on_a_gpu(capsys):
     assert main(["--tiny"]) == 0
     assert "BEWARE" not in capsys.readouterr().out
