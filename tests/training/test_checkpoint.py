@@ -97,6 +97,17 @@ def test_other_files_in_the_folder_are_left_alone(tmp_path):
     assert set(others) < set(names(tmp_path)) and len(names(tmp_path)) == len(others) + 2
 
 
+def test_what_a_killed_save_left_is_swept_away(tmp_path):
+    save_checkpoint(tmp_path, state(1), step=1)
+    (tmp_path / ".step-00000002.unfinished").mkdir()
+    (tmp_path / ".step-00000002.unfinished" / ".tmpAb3").write_text("half of the tensors")
+    (tmp_path / ".step-00000002.json.x1.part").write_text("half of the JSON")
+    (tmp_path / "step-00000002-0123456789ab.safetensors").write_text("tensors without JSON")
+    assert load_checkpoint(tmp_path)[0] == 1
+    save_checkpoint(tmp_path, state(3), step=3)
+    assert all("00000002" not in name for name in names(tmp_path)) and len(names(tmp_path)) == 4
+
+
 def test_a_state_without_tensors(tmp_path):
     save_checkpoint(tmp_path / "new" / "folder", {"best": 0.5}, step=3)
     assert load_checkpoint(tmp_path / "new" / "folder") == (3, {"best": 0.5})
