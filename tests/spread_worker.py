@@ -65,8 +65,8 @@ def go_on(folder, model, *, steps, part_of_checkpoint=lambda whole: whole, write
     optimizer, data = AdamW(decay_matrices_only(model), 0.01), Rows(**rows)
     parts = {"model": model, "optimizer": part_of_checkpoint(optimizer), "draws": data.generator}
     checkpoints = Checkpoints(folder, parts, every=1000, write=write)
-    record = train(model, data, steps=steps, start=checkpoints.resume(), optimizer=optimizer, clip=0.3, accumulate=accumulate,
-                   callbacks=[checkpoints])  # fmt: skip
+    options = {"optimizer": optimizer, "clip": 0.3, "accumulate": accumulate, "callbacks": [checkpoints]}
+    record = train(model, data, steps=steps, start=checkpoints.resume(), **options)
     return [[row.loss for row in record], [row.gradient_norm for row in record]]
 
 
