@@ -81,6 +81,17 @@ def test_the_same_step_again_replaces_it(tmp_path):
     assert len(names(tmp_path)) == 2
 
 
+def test_the_same_step_again_and_stopped_halfway_leaves_the_first(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    save_checkpoint(tmp_path, state(1), step=4)
+    monkeypatch.setattr(checkpoint, "write_atomically", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, state(2), step=4)
+    assert equal(load_checkpoint(tmp_path)[1], state(1))
+
+
 def test_other_files_in_the_folder_are_left_alone(tmp_path):
     others = [
         "notes.txt",
