@@ -44,6 +44,11 @@ WAYS = {  # name: model, way, size of the tensor-parallel groups
 }
 
 
+def gathers(config):
+    """How many batches make a step: one of the models gathers two."""
+    return 2 if config is SMEAR else 1
+
+
 class Rows:
     """Random batches, or the rows of them that are one process's; the place is the state of the generator."""
 
@@ -55,13 +60,13 @@ class Rows:
             yield torch.randint(22, (B, T + 1), generator=self.generator)[self.rows]
 
 
-def go_on(folder, model, *, steps, part_of_checkpoint=lambda optimizer: optimizer, write=True, **rows):
+def go_on(folder, model, *, steps, part_of_checkpoint=lambda whole: whole, write=True, accumulate=1, **rows):
     """Train to `steps` from the checkpoint in `folder`, and save the end: losses, and norms of the gradients."""
     optimizer, data = AdamW(decay_matrices_only(model), 0.01), Rows(**rows)
     parts = {"model": model, "optimizer": part_of_checkpoint(optimizer), "draws": data.generator}
     checkpoints = Checkpoints(folder, parts, every=1000, write=write)
-    record = train(model, data, steps=steps, start=checkpoints.resume(), optimizer=optimizer, clip=0.3,
-                   callbacks=[checkpoints])  # fmt: skip
+    options = {"optimizer": optimizer, "clip": 0.3, "accumulate": accumulate, "callbacks": [checkpoints]}
+    record = train(model, data, steps=steps, start=checkpoints.resume(), **options)
     return [[row.loss for row in record], [row.gradient_norm for row in record]]
 
 
@@ -86,7 +91,8 @@ def every_way(folder):
                 shutil.copytree(folder / f"one {config.positions}", folder / name)
             torch.distributed.barrier()
             found[name] = go_on(folder / name, model, steps=STEPS, part_of_checkpoint=model.optimizer,
-                                write=ours.first, part=model.part, parts=model.parts)  # fmt: skip
+                                write=ours.first, accumulate=gathers(config), part=model.part,
+                                parts=model.parts)  # fmt: skip
         if ours.first:
             (folder / "found.json").write_text(json.dumps(found))
 

@@ -34,14 +34,14 @@ from safetensors import SafetensorError
 
 from minillm.core.files import sync_folder, write_atomically
 from minillm.core.runtime import package_versions
-from minillm.core.tensor_files import StoredTensors, write_tensors
+from minillm.core.tensor_files import WHOLE, StoredTensors, write_tensors
 from minillm.training.loop import Step
 from minillm.training.state_tree import pack, unpack
 
 FORMAT, VERSION = "minillm-checkpoint", 1
 _JSON = re.compile(r"step-(\d{8,})\.json")
 _TENSORS = re.compile(r"(step-\d{8,})-[0-9a-f]{12}\.safetensors")
-_UNFINISHED = re.compile(r"\.step-\d{8,}\..*\.part|step-\d{8,}\.unnamed")
+_UNFINISHED = re.compile(r"\.step-\d{8,}\.(unfinished|.*\.part)")
 
 
 def save_checkpoint(folder: str | os.PathLike[str], state: Mapping[str, Any], *, step: int, keep: int = 2) -> Path:
@@ -226,11 +226,13 @@ class GlobalRandomness:
 
 def _write_tensors(folder: Path, step: int, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Write the file of the tensors under the name that its hash gives it: name, size and hash."""
-    unnamed = folder / f"step-{step:08d}.unnamed"
-    write_tensors(unnamed, tensors, {"format": "pt"})
-    sha256 = _sha256_of(unnamed)
+    unfinished = folder / f".step-{step:08d}.unfinished"  # safetensors makes files of any name beside the one it writes
+    unfinished.mkdir(exist_ok=True)
+    write_tensors(unfinished / WHOLE, tensors, {"format": "pt"})
+    sha256 = _sha256_of(unfinished / WHOLE)
     path = folder / f"step-{step:08d}-{sha256[:12]}.safetensors"
-    os.replace(unnamed, path)
+    os.replace(unfinished / WHOLE, path)
+    shutil.rmtree(unfinished)
     sync_folder(folder)
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256}
 
@@ -243,7 +245,9 @@ def _sweep(folder: Path, keep: int) -> None:
     kept = {path.stem: _tensor_file(path) for path in (_path(folder, step) for step in steps[-keep:])}
     for path in list(folder.iterdir()):
         found = _TENSORS.fullmatch(path.name)
-        if _UNFINISHED.fullmatch(path.name) or (found and kept.get(found[1], "") not in (None, path.name)):
+        if path.is_dir() and _UNFINISHED.fullmatch(path.name):
+            shutil.rmtree(path)
+        elif _UNFINISHED.fullmatch(path.name) or (found and kept.get(found[1], "") not in (None, path.name)):
             path.unlink(missing_ok=True)
 
 

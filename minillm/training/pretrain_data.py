@@ -69,9 +69,8 @@ class PretrainData:
         if len(fitted) < 2:
             return None
         model = NGramModel(order=_ORDER, smoothing="kneser-ney").fit(fitted)
-        characters = sum(map(len, self.held_out))
-        bits = math.log2(model.perplexity([list(document) for document in self.held_out]))
-        return bits * (characters + len(self.held_out)) / characters  # the end of each document is predicted too
+        nats = -sum(model.sentence_logprob(list(document)) for document in self.held_out)  # the end of each among them
+        return nats / math.log(2) / sum(map(len, self.held_out))
 
     def bits(self, model: Decoder) -> float:
         """Bits per character of the held-out documents under a model."""

@@ -81,6 +81,17 @@ def test_the_same_step_again_replaces_it(tmp_path):
     assert len(names(tmp_path)) == 2
 
 
+def test_the_same_step_again_and_stopped_halfway_leaves_the_first(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    save_checkpoint(tmp_path, state(1), step=4)
+    monkeypatch.setattr(checkpoint, "write_atomically", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, state(2), step=4)
+    assert equal(load_checkpoint(tmp_path)[1], state(1))
+
+
 def test_other_files_in_the_folder_are_left_alone(tmp_path):
     others = [
         "notes.txt",
@@ -95,6 +106,17 @@ def test_other_files_in_the_folder_are_left_alone(tmp_path):
     for step in range(4):
         save_checkpoint(tmp_path, state(step), step=step, keep=1)
     assert set(others) < set(names(tmp_path)) and len(names(tmp_path)) == len(others) + 2
+
+
+def test_what_a_killed_save_left_is_swept_away(tmp_path):
+    save_checkpoint(tmp_path, state(1), step=1)
+    (tmp_path / ".step-00000002.unfinished").mkdir()
+    (tmp_path / ".step-00000002.unfinished" / ".tmpAb3").write_text("half of the tensors")
+    (tmp_path / ".step-00000002.json.x1.part").write_text("half of the JSON")
+    (tmp_path / "step-00000002-0123456789ab.safetensors").write_text("tensors without JSON")
+    assert load_checkpoint(tmp_path)[0] == 1
+    save_checkpoint(tmp_path, state(3), step=3)
+    assert all("00000002" not in name for name in names(tmp_path)) and len(names(tmp_path)) == 4
 
 
 def test_a_state_without_tensors(tmp_path):

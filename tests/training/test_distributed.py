@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import spread_worker
 import torch
-from spread_worker import GPT2, LLAMA, SMEAR, START, STEPS, WAYS, go_on
+from spread_worker import GPT2, LLAMA, SMEAR, START, STEPS, WAYS, gathers, go_on
 from torch.testing import assert_close
 
 from minillm.training.checkpoint import load_checkpoint
@@ -27,11 +27,15 @@ def runs(tmp_path_factory):
     """One process to step 5; from its checkpoint two processes go on in every way, and so does it."""
     folder, one = tmp_path_factory.mktemp("spread"), {}
     for config in (GPT2, LLAMA, SMEAR):
-        go_on(folder / f"one {config.positions}", Decoder(config).double(), steps=START)
+        go_on(folder / f"one {config.positions}", Decoder(config).double(), steps=START, accumulate=gathers(config))
     launch(WORKER, str(folder), processes=2, say=lambda line: None)
     for config in (GPT2, LLAMA, SMEAR):
-        one[config.positions] = go_on(folder / f"one {config.positions}", Decoder(config).double(), steps=STEPS)
-        more = go_on(folder / f"one {config.positions}", Decoder(config).double(), steps=STEPS + 5)
+        one[config.positions] = go_on(
+            folder / f"one {config.positions}", Decoder(config).double(), steps=STEPS, accumulate=gathers(config)
+        )
+        more = go_on(
+            folder / f"one {config.positions}", Decoder(config).double(), steps=STEPS + 5, accumulate=gathers(config)
+        )
         one[config.positions] = [*one[config.positions], more[0]]
     return folder, one, json.loads((folder / "found.json").read_text())
 
@@ -55,7 +59,7 @@ def test_what_two_processes_saved_one_goes_on_with(runs, name):
     for part in ("model", "optimizer"):
         one, two = (load_checkpoint(folder / f, STEPS)[1]["parts"][part] for f in (f"one {config.positions}", name))
         assert_close(two, one, rtol=1e-7, atol=1e-10)
-    more, _ = go_on(folder / name, Decoder(config).double(), steps=STEPS + 5)
+    more, _ = go_on(folder / name, Decoder(config).double(), steps=STEPS + 5, accumulate=gathers(config))
     assert_close(torch.tensor(more), torch.tensor(runs_of_one[config.positions][2]), rtol=1e-9, atol=0)
 
 

@@ -1,5 +1,6 @@
 """The pretraining command from end to end: it learns and says so, and goes on where it was killed, also by two."""
 
+import itertools
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import sys
 import pytest
 import torch
 
+from minillm.statistical.ngram import NGramModel
 from minillm.text.corpus import load_corpus
 from minillm.training import pretrain as command
 from minillm.training.checkpoint import load_checkpoint, saved_steps
@@ -125,6 +127,11 @@ def test_the_measure_counts_every_character_and_every_end(tmp_path):
     assert 2000 <= characters < 4000
     assert math.isclose(data.bits(model), tokens * math.log2(data.shards.vocabulary) / characters, rel_tol=1e-5)
     assert data.floor() < data.counted() < data.bits(model)
+    sizes = itertools.accumulate(map(len, data.train))
+    enough = 1 + next(i for i, size in enumerate(sizes) if size >= 1_000_000)
+    counting = NGramModel(order=5, smoothing="kneser-ney").fit([list(document) for document in data.train[:enough]])
+    bits = math.log2(counting.perplexity([list(document) for document in data.held_out]))  # a character or an end
+    assert math.isclose(data.counted(), bits * (characters + len(data.held_out)) / characters, rel_tol=1e-9)
 
 
 def test_what_was_made_once_is_found_again_and_half_of_it_is_made_again(tmp_path, text):
