@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from minillm.adaptation.chat_template import SPECIAL_TOKENS, ChatTemplate, conversation
 from minillm.course.figures import Drawing, Figure
 from minillm.course.widgets import Explorer, choice, slider, words
-from minillm.text.instructions import PHRASINGS, Instructions, Split, splits
+from minillm.text.instructions import PHRASINGS, Instructions, splits
 
 ACROSS, COUNTED, ONLY_READ, SPEAKS = 72, "#E69F00", "#FFFFFF", "#2B4C66"  # characters in a line; colours
 OWN = "my own words"
@@ -59,7 +59,8 @@ class InstructionExplorer(Explorer):
         task, split = str(self.task.value), str(self.split.value)
         if task == OWN:
             return str(self.prompt.value), None
-        there: Split = next((name for name in splits(task) if name == split), "seen")
+        allowed = splits(task)  # "seen" is the first of them
+        there = allowed[allowed.index(split) if split in allowed else 0]
         one = self.lessons.draw(task, 1, there, start=10_000 + int(self.number.value))[0]
         return one.prompt, one.answer
 

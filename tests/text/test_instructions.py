@@ -121,6 +121,12 @@ def test_sums_and_coloured_things_are_held_out_of_training_and_of_what_is_told()
             assert not [gift for gift in french if gift in said.split(" et ")], text
 
 
+def test_what_is_to_be_painted_has_another_colour_yet():
+    for task in ("recolour", "recolour and french"):
+        for one in LESSONS.draw(task, 60):
+            assert any(colour and f"a {colour} " not in thing for _, thing, colour in read(one)), one
+
+
 @pytest.mark.parametrize("task", [task for task in LISTS if task in TASKS])
 def test_each_operation_misses_one_kind_of_word(task):
     kind = lambda one: [KIND_OF[one.answer.split(", ")[0]]]
