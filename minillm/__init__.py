@@ -26,6 +26,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/dice.py                random draws that are the same on every machine
     text/stories.py             the course's own stories, in English and Chinese, sentence by sentence
     text/public_texts.py        texts of others: fetched once, checked by size and SHA-256, never half-written
+    text/instructions.py        the village's tasks in words, with phrasings, material and whole tasks held out
     text/held_out.py            splits of translation pairs: known words in combinations that were never seen
     text/corpus.py              load_corpus: one door to every text, split by the hash of each document
     text/normalise.py           one spelling for one text: NFC, visible characters, spaces, quotes
@@ -58,7 +59,7 @@ layer 1  statistical   counting words
     statistical/arpa.py         n-gram models as ARPA files, in and out
     statistical/ngram.py        NGramModel: fit, score, sample
     statistical/sampling.py     sample_next: greedy, temperature, top-k, top-p, for every model
-    statistical/metrics.py      accuracy, precision, recall, F1, BLEU
+    statistical/metrics.py      accuracy and its interval, precision, recall, F1, BLEU
     statistical/classifiers.py  naive Bayes and logistic regression over counts of words
     statistical/hmm.py          HMM: forward-backward, Viterbi, Baum-Welch
 
@@ -119,10 +120,17 @@ layer 4  training      one way to train every model
     training/loop.py            train and evaluate: one loop for every model
     training/optim.py           AdamW, and the schedules of the learning rate
     training/memory.py          what a step of training holds in memory, counted byte by byte
+    training/muon.py            Muon: hidden matrices move without favourite directions
+    training/hardware.py        what this machine can do: cores, compiler, peak rates, the measured roofline
+    training/accelerate.py      accelerate: the same training, faster; every means a switch, every choice a reason
+    training/state_tree.py      the state of a run as data: a plain tree, and tensors by name
+    training/checkpoint.py      checkpoints: killed at any moment, a run goes on to the last bit
+    training/token_batches.py   tokens on disk as batches on a device, whole or a process's share
 
 layer 5  adaptation    a model that was trained once is made to do something else
     adaptation/chat_template.py a conversation as one row of tokens that nobody can forge
     adaptation/sft.py           SFT: only the answer counts; examples packed without seeing each other
+    adaptation/ask.py           what a chat model answers: prompts in, texts out
     adaptation/modules.py       modules by the pattern of their names: find, exchange, freeze
     adaptation/lora.py          LoRA: a change of low rank beside a frozen matrix, merged or not
     adaptation/lora_files.py    an adapter alone on disk, as the peft package writes it
@@ -162,6 +170,8 @@ layer 8  course        what turns the library into a course
     course/village_exam.py      a base that knows the village and does not answer; lessons and an exam
     course/checks_17.py         checks of chapter 17: a layer, its gradients, merging, a prefix, ranks under a budget
     course/widgets_17.py        the explorer of chapter 17: a change and the directions that a rank keeps
+    course/checks_16.py         checks of chapter 16: what counts, a packed row, an interval, forged turns
+    course/widgets_16.py        the explorer of chapter 16: a conversation, what counts, and what is answered
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine

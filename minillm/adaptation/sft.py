@@ -11,7 +11,7 @@ Paper:   Wei et al. 2022, "Finetuned Language Models Are Zero-Shot Learners" (FL
 Names:   `answer` marks the tokens to be learned; `row` b of a batch holds one or more examples.
 Differs: rows are filled first-fit, longest first, where Krell et al. solve for a histogram of lengths. FLAN packs too,
          with a loss on the answers alone; some later work counts the loss of the instruction as well.
-Next:    minillm/adaptation/lora.py
+Next:    minillm/adaptation/ask.py
 """
 
 from collections.abc import Iterator, Sequence

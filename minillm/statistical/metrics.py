@@ -2,13 +2,15 @@
 
     precision = right among those claimed     recall = claimed among those true     F1 = 2 P R / (P + R)
     BLEU = 100 · min(1, exp(1 - r / c)) · (p₁ p₂ p₃ p₄)^¼
+    Wilson: all shares p with |p̂ - p| ≤ z √(p (1 - p) / n), where p̂ of n cases were right
 
 with pₙ the share of the hypotheses' n-grams that a reference has too (each at most as often as there), c the words of
 the hypotheses, and r those of the references closest in length.
 
 Paper:   van Rijsbergen 1979, "Information Retrieval", ch. 7; Papineni et al. 2002, "BLEU: a Method for Automatic
          Evaluation of Machine Translation", §2; smoothing: Chen and Cherry 2014, "A Systematic Comparison of Smoothing
-         Techniques for Sentence-Level BLEU", methods 1 ("floor") and 3 ("exp").
+         Techniques for Sentence-Level BLEU", methods 1 ("floor") and 3 ("exp"); Wilson 1927, "Probable Inference, the
+         Law of Succession, and Statistical Inference", JASA 22.
 Names:   rows of a confusion matrix are the truth, columns the answers; BLEU's c and r as in the paper.
 Differs: 0/0 counts as 0 (nothing claimed, nothing true); BLEU is out of 100, over lists of words that are cut already.
 Next:    minillm/statistical/classifiers.py
@@ -40,6 +42,25 @@ def accuracy(truth: Sequence[Label], answers: Sequence[Label]) -> float:
     """
     _paired(truth, answers)
     return sum(t == a for t, a in zip(truth, answers, strict=True)) / len(truth)
+
+
+def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The interval, within [0, 1], of the true shares that fit to `right` of n independent cases; z=1.96 is 95 %.
+
+    The usual p̂ ± z √(p̂ (1 - p̂) / n) has no width at 0 and at n; this one has, because the error is that of the true
+    share, not of the measured one.
+
+    >>> [round(limit, 3) for limit in wilson(9, 10)]
+    [0.596, 0.982]
+    >>> wilson(0, 10)[0], round(wilson(0, 10)[1], 3)
+    (0.0, 0.278)
+    """
+    if not 0 <= right <= n or n < 1 or not z > 0:
+        raise ValueError(f"right={right!r} of n={n!r} at z={z!r}: 0 ≤ right ≤ n, n ≥ 1 and z > 0; wilson(9, 10) works")
+    share, grain = right / n, z * z / n
+    middle = (share + grain / 2) / (1 + grain)
+    half = math.sqrt(share * (1 - share) * grain + grain * grain / 4) / (1 + grain)
+    return (0.0 if right == 0 else middle - half), (1.0 if right == n else middle + half)
 
 
 def confusion_matrix(

@@ -1,5 +1,7 @@
 """Metrics against scikit-learn and sacrebleu."""
 
+from math import comb
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from sacrebleu.metrics import BLEU
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
-from minillm.statistical.metrics import accuracy, confusion_matrix, corpus_bleu, precision_recall_f1
+from minillm.statistical.metrics import accuracy, confusion_matrix, corpus_bleu, precision_recall_f1, wilson
 
 cases = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=20)
 sentence = st.lists(st.sampled_from(list("abcde")), max_size=9)
@@ -87,3 +89,30 @@ def test_bleu_limits():
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 1), (0, 7), (3, 7), (7, 7), (1, 40), (39, 40), (500, 1000)])
+@pytest.mark.parametrize("z", [1.0, 1.96, 2.58])
+def test_wilson_ends_where_the_share_is_z_errors_away(right, n, z):
+    for limit, end in zip(wilson(right, n, z), (0, n), strict=True):
+        if right == end:
+            assert limit == end / n
+        else:
+            assert abs(right / n - limit) == pytest.approx(z * (limit * (1 - limit) / n) ** 0.5)
+    low, high = wilson(right, n, z)
+    assert 0 <= low <= right / n <= high <= 1 and high - low > 0
+
+
+def test_wilson_is_a_mirror_and_holds_what_it_promises():
+    assert wilson(3, 20) == pytest.approx([1 - limit for limit in reversed(wilson(17, 20))])
+    chance = [comb(30, k) * 0.2**k * 0.8 ** (30 - k) for k in range(31)]  # of k right, where a fifth is
+    held = sum(p for k, p in enumerate(chance) if wilson(k, 30)[0] <= 0.2 <= wilson(k, 30)[1])
+    assert 0.93 < held < 0.97
+    wald = lambda k: abs(k / 30 - 0.2) <= 1.96 * (k / 30 * (1 - k / 30) / 30) ** 0.5
+    assert sum(p for k, p in enumerate(chance) if wald(k)) < held
+
+
+@pytest.mark.parametrize(("right", "n", "z"), [(-1, 3, 1.96), (4, 3, 1.96), (0, 0, 1.96), (1, 2, 0.0), (1, 2, -1.0)])
+def test_wilson_refuses_what_cannot_be(right, n, z):
+    with pytest.raises(ValueError, match=r"wilson\(9, 10\) works"):
+        wilson(right, n, z)
