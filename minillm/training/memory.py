@@ -41,6 +41,7 @@ class StepMemory:
 def step_memory(model: nn.Module, optimizer: Any, loss: Callable[[], Tensor]) -> StepMemory:
     """Take two steps on `loss()` and count the second, in which the optimiser has its memory already.
 
+    >>> import torch
     >>> from minillm.training.optim import AdamW
     >>> model, x = nn.Linear(100, 10, bias=False), torch.ones(1, 100)
     >>> memory = step_memory(model, AdamW(model.parameters()), lambda: model(x).sum())
@@ -69,6 +70,7 @@ def step_memory(model: nn.Module, optimizer: Any, loss: Callable[[], Tensor]) ->
 def bytes_of(tensors: Iterable[Tensor]) -> int:
     """Bytes behind these tensors, each piece of memory once: a tied matrix or a view costs nothing more.
 
+    >>> import torch
     >>> x = torch.zeros(3, 5)
     >>> bytes_of([x, x[:, :2], torch.zeros(2, dtype=torch.int64)])
     76
@@ -84,6 +86,7 @@ def tensors_in(state: Any) -> list[Tensor]:
 class Alive(TorchDispatchMode):
     """Looks over torch's shoulder: how many bytes of what was made inside `with` are alive, and the most at once.
 
+    >>> import torch
     >>> with Alive() as alive:
     ...     x = torch.ones(1000) + 1  # two tensors for a moment
     ...     y = x * 2
