@@ -68,7 +68,7 @@ class RankExplorer(Explorer):
         of_before *= norm / (np.linalg.norm(of_before) or 1.0)
         f, d = change.shape
         numbers = rank * (d + f)
-        more = " more than the whole matrix:" if numbers >= d * f else ""
+        more = " more than the whole matrix:" if numbers > d * f else ""
         sentence = (
             f"Rank {rank} keeps {kept(change, rank):.0%} of the squared change of {self.name.value}; of W it would "
             f"keep {kept(before, rank):.0%}, of noise {kept(np.diag(spectrum_of_noise((f, d), 1.0)), rank):.0%}. "

@@ -37,6 +37,8 @@ def test_the_sentence_follows_the_controls():
     assert "answers 50% of the questions" in shown.sentence
     shown.name.value, shown.power.value = "even", 0
     assert "Rank 1 keeps 33% of the squared change of even" in shown.sentence and "answers 25%" in shown.sentence
+    shown.power.value = 1
+    assert "more than the whole matrix: 2 · (3 + 3) = 12 numbers in the place of 9" in shown.sentence
     shown.power.value = 2
     assert "more than the whole matrix: 4 · (3 + 3) = 24 numbers in the place of 9" in shown.sentence
     assert "image/png" in shown._repr_mimebundle_()
