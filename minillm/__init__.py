@@ -5,6 +5,8 @@ folder and the layers above it in this list. A test holds that, and that this ma
 
 layer 0  core          what everything stands on
     core/files.py               files that are whole or not there
+    core/settings.py            settings checked: the name, the value, the rule, a value that works
+    core/modes.py               training or evaluation mode for a while, and back
     core/tensor_files.py        tensors on disk by name: safetensors, checked, never a program
     core/notation.py            the letters for axes, and the checker of their promises
     core/runtime.py             device, number format and seed, each with the reason for it

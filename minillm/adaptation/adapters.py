@@ -29,6 +29,7 @@ from minillm.adaptation.modules import exchange, freeze, matching
 from minillm.attention import masks
 from minillm.attention.cache import DecoderCache
 from minillm.attention.multihead import MultiHeadAttention
+from minillm.core.settings import check_whole_numbers
 from minillm.neural.language_model import LanguageModel, check_tokens
 from minillm.transformer.block import Block, LayerNorm, RMSNorm
 from minillm.transformer.decoder import Decoder, DecoderConfig
@@ -73,7 +74,7 @@ def add_bottlenecks(
     >>> add_bottlenecks(model, width=2)
     ['blocks.0.attention.out', 'blocks.0.mlp.down']
     """
-    _check_size("width", width)
+    check_whole_numbers({"width": (width, 16)})
     places = matching(model, pattern, nn.Linear)
     _check_plain(places, nn.Linear)
     learning: list[nn.Parameter] = []
@@ -163,9 +164,9 @@ def add_prefix(
     >>> model.n_parameters  # of each block 3 keys and 3 values, 4 numbers each
     48
     """
-    _check_size("length", length)
+    check_whole_numbers({"length": (length, 16)})
     if d_hidden is not None:
-        _check_size("d_hidden", d_hidden)
+        check_whole_numbers({"d_hidden": (d_hidden, 16)})
     blocks = matching(model, "*", Block)
     places = {f"{name}.attention": block.attention for name, block in blocks.items()}
     _check_plain(places, MultiHeadAttention)
@@ -245,7 +246,7 @@ class PromptTuned(LanguageModel):
     ) -> None:
         super().__init__(model.vocabulary)
         if start is None:
-            _check_size("length", length)
+            check_whole_numbers({"length": (length, 16)})
             start = (torch.rand(length, generator=generator) * model.vocabulary).long().tolist()
         device = model.embedding.weight.device
         start_bt = torch.tensor([list(start)], dtype=torch.int64, device=device)
@@ -335,11 +336,6 @@ def _linear(d: int, f: int, generator: torch.Generator | None) -> nn.Linear:
     linear = nn.Linear(d, f, device="meta")
     linear.weight, linear.bias = nn.Parameter(_uniform((f, d), 1 / d, generator)), nn.Parameter(torch.zeros(f))
     return linear
-
-
-def _check_size(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a whole number of at least 1; {name}=16 works")
 
 
 def _check_plain(places: dict[str, Any], kind: type[nn.Module]) -> None:

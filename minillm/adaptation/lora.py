@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minillm.adaptation.modules import exchange, freeze, matching
+from minillm.core.settings import check_whole_numbers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,8 +36,7 @@ class LoRAConfig:
     rslora: bool = False  # γ = α / √r, which keeps the gradient's size at any rank; else α / r
 
     def __post_init__(self) -> None:
-        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
-            raise ValueError(f"rank={self.rank!r} must be a whole number of at least 1; rank=8 works")
+        check_whole_numbers({"rank": (self.rank, 8)})
         if not (isinstance(self.alpha, int | float) and math.isfinite(self.alpha) and self.alpha > 0):
             raise ValueError(f"alpha={self.alpha!r} must be a number above 0; alpha=16.0 works")
         if not 0 <= self.dropout < 1:

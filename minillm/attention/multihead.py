@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from minillm.attention.cache import KVCache
 from minillm.attention.dot_product import attend, attend_fused, attention_weights
 from minillm.attention.positions import RoPE, Rotation
+from minillm.core.settings import check_whole_numbers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,10 +40,8 @@ class AttentionConfig:
     dropout: float = 0.0  # share of the weights that is dropped in training
 
     def __post_init__(self) -> None:
-        for name in ("d_model", "n_head", "n_kv_head", "head_width"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1; {name}=8 works")
+        names = ("d_model", "n_head", "n_kv_head", "head_width")
+        check_whole_numbers({name: (getattr(self, name), 8) for name in names if getattr(self, name) is not None})
         if self.head_width is None and (remainder := self.d_model % self.n_head):
             raise ValueError(
                 f"d_model={self.d_model} cannot be split over n_head={self.n_head} equal heads "

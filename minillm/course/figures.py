@@ -125,7 +125,7 @@ def bar_chart(
         else:
             drawing.axes.set_xticks(range(len(names)), names)
             drawing.axes.grid(False, axis="x")
-        drawing.draw_key(parts)
+        drawing.draw_key(parts, below=True)
     return drawing.figure
 
 

@@ -122,9 +122,11 @@ class Drawing:
         finally:
             self._open_style.__exit__(None, None, None)
 
-    def draw_key(self, names: Sequence[str]) -> None:
-        """Add a legend where there is more than one series."""
-        if len(names) > 1:
+    def draw_key(self, names: Sequence[str], *, below: bool = False) -> None:
+        """Add a legend where there is more than one series; `below` the axes when these are full, as with bars."""
+        if len(names) > 1 and below:
+            self._canvas.legend(loc="outside lower center", ncols=min(len(names), 4))
+        elif len(names) > 1:
             self.axes.legend(loc="best")
 
 

@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minillm.core.settings import check_whole_numbers
+
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]  # tokens (rows,) and their state: logits (rows, v) and the new state
 Select = Callable[[Any, Tensor], Any]  # a state, and int64 numbers of rows: the state of those rows, in that order
 
@@ -132,9 +134,7 @@ def _wide(logits: Tensor) -> Tensor:
 
 
 def _check(rows: int, max_tokens: int, beam: int, length_penalty: float) -> None:
-    for name, value, works in (("rows", rows, 1), ("max_tokens", max_tokens, 50), ("beam", beam, 4)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}={value!r} must be a whole number of at least 1; {name}={works} works")
+    check_whole_numbers({"rows": (rows, 1), "max_tokens": (max_tokens, 50), "beam": (beam, 4)})
     if not 0 <= length_penalty < math.inf:
         raise ValueError(
             f"length_penalty={length_penalty!r} must be 0 (none) or above; 0.6 is Wu et al.'s kind of value"

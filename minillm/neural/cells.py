@@ -21,6 +21,8 @@ Next:    minillm/neural/recurrent.py
 import torch
 from torch import Tensor, nn
 
+from minillm.core.settings import check_whole_numbers
+
 State = Tensor | tuple[Tensor, Tensor]  # h (n, b, f), and c (n, b, f) for the LSTM; n counts the layers
 LayerState = tuple[Tensor, ...]  # of one layer: (h,) or (h, c), each (b, f)
 
@@ -36,9 +38,7 @@ class RecurrentCells(nn.Module):
 
     def __init__(self, d_model: int, hidden: int, layers: int = 1) -> None:
         super().__init__()
-        for name, value in (("d_model", d_model), ("hidden", hidden), ("layers", layers)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1; {name}=2 works")
+        check_whole_numbers({"d_model": (d_model, 2), "hidden": (hidden, 2), "layers": (layers, 2)})
         self.d_model, self.hidden, self.layers = d_model, hidden, layers
         for layer in range(layers):
             rows = self.gates * hidden

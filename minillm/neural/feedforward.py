@@ -22,6 +22,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minillm.core.settings import check_whole_numbers
 from minillm.neural.language_model import LanguageModel, check_tokens
 
 
@@ -37,10 +38,8 @@ class FeedForwardConfig:
     seed: int = 0  # of the first parameters
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary", "window", "d_model", "hidden"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1; {name}=8 works")
+        names = ("vocabulary", "window", "d_model", "hidden")
+        check_whole_numbers({name: (getattr(self, name), 8) for name in names})
 
     @property
     def padding(self) -> int:

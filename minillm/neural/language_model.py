@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minillm.core.modes import switched
 from minillm.statistical import information
 from minillm.statistical.sampling import sample_next
 
@@ -154,17 +155,10 @@ def bits_per_character(
     token_lists = [_round_trip(tokenizer, text, place) for place, text in enumerate(documents)]
     if not token_lists:
         raise ValueError("documents=[] holds no text to measure; give at least one, such as corpus.validation")
-    was_training = isinstance(model, nn.Module) and model.training
-    device = next(model.parameters()).device if isinstance(model, nn.Module) else torch.device("cpu")
-    if isinstance(model, nn.Module):
-        model.eval()
-    total = 0.0
-    try:
-        for rows in _by_length(token_lists, batch_tokens):
-            total += _nats_of(model, rows, end, device)
-    finally:
-        if isinstance(model, nn.Module):
-            model.train(was_training)
+    network = model if isinstance(model, nn.Module) else nn.Identity()
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    with switched(network, training=False):
+        total = sum(_nats_of(model, rows, end, device) for rows in _by_length(token_lists, batch_tokens))
     return information.bits_per_character(total, sum(map(len, documents)))
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minillm.core.modes import switched
 from minillm.neural.beam_search import Hypothesis, beam_search
 from minillm.neural.language_model import check_tokens
 from minillm.neural.pairs import PairBatch, padded
@@ -99,11 +100,10 @@ class PairModel(nn.Module):
     ) -> list[list[Hypothesis]]:
         """Everything that beam search has found for each source, the best first. Dropout is off meanwhile."""
         self._check_sources(sources, begin, end)
-        device, was_training = next(self.parameters()).device, self.training
+        device = next(self.parameters()).device
         by_length = sorted(range(len(sources)), key=lambda place: len(sources[place]))
         found: list[list[Hypothesis]] = [[] for _ in sources]
-        self.eval()
-        try:
+        with switched(self, training=False):
             for first in range(0, len(sources), SOURCES_AT_ONCE):
                 places = by_length[first : first + SOURCES_AT_ONCE]
                 source_bs = padded([sources[place] for place in places]).to(device)
@@ -114,8 +114,6 @@ class PairModel(nn.Module):
                 )  # fmt: skip
                 for place, row in zip(places, rows, strict=True):
                     found[place] = row
-        finally:
-            self.train(was_training)
         return found
 
     def _check_sources(self, sources: Sequence[Sequence[int]], begin: int, end: int) -> None:

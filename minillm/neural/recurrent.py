@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from minillm.core.settings import check_whole_numbers
 from minillm.neural.cells import GRU, LSTM, RNN, RecurrentCells, State, check_nonlinearity, reset_cells
 from minillm.neural.language_model import LanguageModel, check_tokens, mean_nats
 
@@ -42,10 +43,8 @@ class RecurrentConfig:
     seed: int = 0  # of the first parameters
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary", "d_model", "hidden", "layers"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1; {name}=8 works")
+        names = ("vocabulary", "d_model", "hidden", "layers")
+        check_whole_numbers({name: (getattr(self, name), 8) for name in names})
         if self.cell not in ("rnn", "lstm", "gru"):
             raise ValueError(f"cell={self.cell!r} must be 'rnn', 'lstm' or 'gru'")
         check_nonlinearity(self.nonlinearity)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from minillm.core.settings import check_whole_numbers
 from minillm.neural.additive_attention import AdditiveAttention
 from minillm.neural.cells import GRU, LSTM, RecurrentCells, State, reset_cells
 from minillm.neural.pair_model import PairModel
@@ -47,10 +48,8 @@ class Seq2SeqConfig:
     seed: int = 0  # of the first parameters
 
     def __post_init__(self) -> None:
-        for name in ("source_vocabulary", "target_vocabulary", "d_embedding", "d_hidden"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1; {name}=64 works")
+        names = ("source_vocabulary", "target_vocabulary", "d_embedding", "d_hidden")
+        check_whole_numbers({name: (getattr(self, name), 64) for name in names})
         if self.cell not in ("gru", "lstm"):
             raise ValueError(f"cell={self.cell!r} must be 'gru' or 'lstm'")
         if self.attention not in (None, "additive"):

@@ -25,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from minillm.core.modes import switched
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
@@ -108,7 +110,7 @@ def train(
     """
     _check(steps=steps, accumulate=accumulate, start=start, clip=clip)
     stream, record, callbacks, began = _again_and_again(batches), [], list(callbacks), time.perf_counter()
-    with _mode(model, training=True), _base_rates(optimizer), _closing(callbacks):
+    with switched(model, training=True), _base_rates(optimizer), _closing(callbacks):
         for step in range(start + 1, steps + 1):
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * (schedule(step) if schedule else 1.0)
@@ -149,7 +151,7 @@ def evaluate(model: Trainable, batches: Iterable[Any]) -> float:
     3.0
     """
     total, items = 0.0, 0.0
-    with _mode(model, training=False):
+    with switched(model, training=False):
         for batch in batches:
             if count := _count(model, batch):  # the mean of no items is not a number, and weighs nothing
                 total, items = total + model.loss(batch).item() * count, items + count
@@ -213,19 +215,6 @@ def _advice(model: Trainable, record: list[Step], step: int, loss: float, rate: 
         f"were before this step. Try a learning rate of {rate / 10:.1g}, {clipping} or a longer warm-up; at the very "
         "first step look in loss() for log(0), 0/0 or a row with every position masked"
     )
-
-
-@contextmanager
-def _mode(model: Trainable, *, training: bool) -> Iterator[None]:
-    """Switch every module to training or evaluation, and back to what each was."""
-    before = [(module, module.training) for module in model.modules()]
-    try:
-        for module, _ in before:
-            module.training = training
-        yield
-    finally:
-        for module, was in before:
-            module.training = was
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from minillm.attention.cache import KVCache
 from minillm.attention.multihead import AttentionConfig, MultiHeadAttention
 from minillm.attention.positions import RoPE, Rotation
+from minillm.core.settings import check_whole_numbers
 
 NormName = Literal["layer", "rms"]
 MLPName = Literal["relu", "gelu", "gelu_tanh", "relu2", "silu", "swiglu"]
@@ -154,8 +155,7 @@ class BlockConfig:
     dropout: float = 0.0  # of what each part adds, in training
 
     def __post_init__(self) -> None:
-        if not isinstance(self.d_hidden, int) or self.d_hidden < 1:
-            raise ValueError(f"d_hidden={self.d_hidden!r} must be a whole number of at least 1; d_hidden=64 works")
+        check_whole_numbers({"d_hidden": (self.d_hidden, 64)})
         if self.mlp != "swiglu" and self.mlp not in ACTIVATIONS:
             raise ValueError(f"mlp={self.mlp!r} must be 'swiglu' or one of {', '.join(ACTIVATIONS)}; 'gelu' works")
         if self.norm not in ("layer", "rms"):

@@ -24,6 +24,7 @@ from minillm.attention.cache import DecoderCache, KVCache
 from minillm.attention.masks import both, padding, sliding_window
 from minillm.attention.multihead import AttentionConfig
 from minillm.attention.positions import LearnedPositions, RoPE, RopeScaling, SinusoidalPositions, alibi_bias
+from minillm.core.settings import check_whole_numbers
 from minillm.neural.language_model import LanguageModel, check_tokens
 from minillm.transformer.block import Block, BlockConfig, MLPName, NormName, make_norm
 from minillm.transformer.moe import MoE, MoEConfig, auxiliary_loss
@@ -61,10 +62,8 @@ class DecoderConfig:
     seed: int = 0  # of the first parameters
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary", "context", "n_layer", "window"):
-            value = getattr(self, name)
-            if (value is not None or name != "window") and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1; {name}=8 works")
+        names = ("vocabulary", "context", "n_layer") + ("window",) * (self.window is not None)
+        check_whole_numbers({name: (getattr(self, name), 8) for name in names})
         if self.positions not in PositionName.__args__:
             raise ValueError(f"positions={self.positions!r} must be one of {', '.join(PositionName.__args__)}")
         if self.moe is not None and (self.moe.d_model != self.d_model or self.d_hidden is not None):

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from minillm.attention import masks
 from minillm.attention.multihead import AttentionConfig
+from minillm.core.settings import check_whole_numbers
 from minillm.neural.language_model import check_tokens
 from minillm.transformer.block import ACTIVATIONS, Block, BlockConfig, LayerNorm, MLPName
 from minillm.transformer.encoder_batches import IGNORE
@@ -49,10 +50,8 @@ class EncoderConfig:
     seed: int = 0  # of the first parameters
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary", "context", "n_layer", "n_head", "d_model", "d_hidden", "d_embedding", "segments"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1; {name}=8 works")
+        names = ("vocabulary", "context", "n_layer", "n_head", "d_model", "d_hidden", "d_embedding", "segments")
+        check_whole_numbers({name: (getattr(self, name), 8) for name in names if getattr(self, name) is not None})
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation={self.activation!r} must be one of {', '.join(ACTIVATIONS)}; 'gelu' works")
         self.block  # noqa: B018  # its own checks: heads that divide the width, a dropout that is a share

@@ -28,6 +28,7 @@ from minillm.attention.cache import KVCache
 from minillm.attention.masks import padding
 from minillm.attention.multihead import AttentionConfig
 from minillm.attention.positions import SinusoidalPositions
+from minillm.core.settings import check_whole_numbers
 from minillm.neural.pair_model import PairModel
 from minillm.neural.pairs import PairBatch
 from minillm.transformer.block import Block, BlockConfig, LayerNorm
@@ -52,10 +53,8 @@ class EncoderDecoderConfig:
     seed: int = 0  # of the first parameters
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary", "context", "n_layer"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1; {name}=8 works")
+        names = ("vocabulary", "context", "n_layer")
+        check_whole_numbers({name: (getattr(self, name), 8) for name in names})
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing={self.smoothing!r} is a share from 0 (none) to below 1; 0.1 works")
         self.block(cross_attention=False)  # checks the other fields

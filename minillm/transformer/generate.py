@@ -14,13 +14,13 @@ Next:    minillm/transformer/packed.py
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from minillm.core.modes import switched
 from minillm.neural.language_model import LanguageModel, check_tokens
 from minillm.statistical.sampling import sample_next
 from minillm.transformer.decoder import Decoder
@@ -184,7 +184,7 @@ def _rounds(
             f"context={context} is the most that this model reads; max_new_tokens={max(0, context - longest)} works"
         )
     start, open_rows = [len(row) for row in rows], set(range(len(rows)))
-    with evaluating(model):
+    with switched(model, training=False):
         reader = CachedReader(model, max_new_tokens) if cached and isinstance(model, Decoder) else Reader(model)
         new: list[int] = []
         for _ in range(max_new_tokens):
@@ -231,17 +231,6 @@ class CachedReader:
         check_tokens(tokens_bt, self.model.vocabulary)
         self.cache = self.model.new_cache(longest + self.max_new_tokens, pad_b if bool(pad_b.any()) else None)
         return self.model.read(tokens_bt, self.cache)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """No dropout meanwhile; afterwards the model trains on if it did."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 def penalise(logits_bv: Tensor, rows: list[list[int]], penalty: float) -> Tensor:

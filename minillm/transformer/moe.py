@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minillm.core.runtime import Choice
+from minillm.core.settings import check_whole_numbers
 from minillm.transformer.block import ACTIVATIONS, MLP, MLPName, SwiGLU
 from minillm.transformer.moe_dispatch import DISPATCH, DispatchName, capacity_of, first_come, pick_dispatch
 
@@ -53,10 +54,8 @@ class MoEConfig:
     jitter: float = 0.0  # in training the router sees x times a number from 1 - jitter to 1 + jitter
 
     def __post_init__(self) -> None:
-        for name, least in (("d_model", 1), ("d_hidden", 1), ("n_expert", 1), ("top_k", 1), ("n_shared", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}={value!r} must be a whole number of at least {least}; {name}=2 works")
+        check_whole_numbers({n: (getattr(self, n), 2) for n in ("d_model", "d_hidden", "n_expert", "top_k")})
+        check_whole_numbers({"n_shared": (self.n_shared, 2)}, least=0)
         if self.top_k > self.n_expert:
             raise ValueError(
                 f"top_k={self.top_k} of n_expert={self.n_expert} cannot be chosen; top_k={self.n_expert} is all of them"

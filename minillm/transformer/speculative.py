@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from minillm.attention.cache import DecoderCache
+from minillm.core.modes import switched
 from minillm.statistical.sampling import next_distribution, sample_next
 from minillm.transformer.decoder import Decoder
-from minillm.transformer.generate import evaluating
 
 Weigh = Callable[[Tensor], Tensor]
 
@@ -68,7 +68,7 @@ def speculate(
     def weigh(logits_nv: Tensor) -> Tensor:
         return next_distribution(logits_nv, temperature, top_k, top_p)
 
-    with evaluating(model), evaluating(draft), torch.inference_mode():
+    with switched(model, training=False), switched(draft, training=False), torch.inference_mode():
         while (left := capacity - len(done.tokens)) > 0:
             count = min(guesses, left - 1)  # the large model adds one itself
             drafted, q_nv = _guess(draft, caches[1], done.tokens, count, weigh, generator)

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from minillm.core.settings import check_whole_numbers
 from minillm.vectors.vocabulary import NumberedText, number_words
 
 Weighting = Literal["flat", "harmonic", "linear"]
@@ -52,8 +53,7 @@ def count_pairs(
 
 def count_numbered_pairs(text: NumberedText, window: int, weighting: Weighting) -> Cooccurrence:
     """The same, of a text whose words have numbers."""
-    if not isinstance(window, int) or window < 1:
-        raise ValueError(f"window={window!r} must be a whole number from 1; 5 is usual")
+    check_whole_numbers({"window": (window, 5)})
     if weighting not in get_args(Weighting):
         raise ValueError(f"weighting={weighting!r} is not known; use one of {', '.join(get_args(Weighting))}")
     v = len(text.words)

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from minillm.core.settings import check_seed, check_whole_numbers
 from minillm.vectors.cooccurrence import Cooccurrence, count_pairs
-from minillm.vectors.vocabulary import check_seed, check_whole_numbers
 from minillm.vectors.word_vectors import WordVectors
 
 BATCH = 1024  # pairs that see the same vectors

@@ -57,26 +57,3 @@ def number_words(sentences: Iterable[Sequence[str]], min_count: int = 1) -> Numb
     known_n = id_n >= 0
     count_v = np.array([counts[word] for word in words], dtype=np.int64)
     return NumberedText(words=words, count_v=count_v, id_n=id_n[known_n], sentence_n=sentence_n[known_n])
-
-
-def check_whole_numbers(settings: dict[str, tuple[int, int]]) -> None:
-    """Refuse a setting that is no whole number from 1; each comes as (value, what is usual).
-
-    >>> check_whole_numbers({"window": (0, 5)})
-    Traceback (most recent call last):
-    ValueError: window=0 must be a whole number from 1; 5 is usual
-    """
-    for name, (value, usual) in settings.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}={value!r} must be a whole number from 1; {usual} is usual")
-
-
-def check_seed(seed: int) -> None:
-    """Refuse what a torch generator cannot start from.
-
-    >>> check_seed(-1)
-    Traceback (most recent call last):
-    ValueError: seed=-1 must be a whole number from 0; 0 works
-    """
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed={seed!r} must be a whole number from 0; 0 works")

@@ -23,9 +23,10 @@ from typing import Literal, Self, get_args
 import torch
 from torch import Tensor
 
+from minillm.core.settings import check_seed, check_whole_numbers
 from minillm.vectors.blocks import ROWS, SHARING, Blocks, cbow_moves, reaches, skip_gram_moves
 from minillm.vectors.negative_sampling import keep_probability, learning_rate_at, noise_distribution
-from minillm.vectors.vocabulary import NumberedText, check_seed, check_whole_numbers, number_words
+from minillm.vectors.vocabulary import NumberedText, number_words
 from minillm.vectors.word_vectors import WordVectors
 
 Architecture = Literal["skip-gram", "cbow"]

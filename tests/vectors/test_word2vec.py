@@ -127,7 +127,7 @@ def test_what_is_saved_is_a_model_again(two_worlds, tmp_path):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"dimensions": 0}, "dimensions=0 must be a whole number from 1; 100 is usual"),
+        ({"dimensions": 0}, "dimensions=0 must be a whole number of at least 1; dimensions=100 works"),
         ({"dimensions": 2.5}, "dimensions=2.5"),
         ({"window": 0}, "window=0"),
         ({"negatives": 0}, "negatives=0"),
