@@ -44,9 +44,9 @@ from minillm.alignment.responses import (
     sample_responses,
     side_by_side,
 )
+from minillm.core.modes import switched
 from minillm.neural.language_model import LanguageModel
 from minillm.training.optim import AdamW
-from minillm.transformer.generate import evaluating
 
 Reward = Callable[[list[list[int]], list[list[int]]], Any]  # (prompts, responses) -> scores_n
 
@@ -94,7 +94,10 @@ class PPO:
             raise ValueError(f"updates={self.config.updates} are done and the learning rate is 0; give a longer run")
         began = time.process_time()
         dealt = self.deal(prompts)
-        with evaluating(self.policy), evaluating(self.critic):  # row 24: what dropout drops, no ratio can tell
+        with (
+            switched(self.policy, training=False),
+            switched(self.critic, training=False),
+        ):  # row 24: what dropout drops, no ratio can tell
             self.last = self.experience(dealt, self.sample(dealt))
             steps = self.learn(self.last)
         self.updates += 1
@@ -166,7 +169,7 @@ class PPO:
 
     def values(self, responses: Responses) -> Tensor:
         """What the critic expects before each token is written, (b, t): row 10; 0 after the end: row 11."""
-        with evaluating(self.critic) if self.critic.training else nullcontext():
+        with switched(self.critic, training=False) if self.critic.training else nullcontext():
             value_bs = self.critic(responses.tokens_bs[:, :-1])
         return torch.where(responses.real_bt, value_bs.gather(1, responses.before_bt), 0.0)
 

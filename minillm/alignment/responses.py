@@ -20,8 +20,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from minillm.core.modes import switched
 from minillm.neural.language_model import LanguageModel
-from minillm.transformer.generate import evaluating, generate
+from minillm.transformer.generate import generate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +125,9 @@ def next_log_probabilities(
     (rows 2, 14, 15): in float32, without dropout (row 24), at the temperature of the rollout.
     """
     first = int(responses.start_b.min()) - 1  # the places before it predict the prompts
-    with evaluating(model) if model.training else nullcontext():  # switching costs as much as a small model's reading
+    with (
+        switched(model, training=False) if model.training else nullcontext()
+    ):  # switching costs as much as a small model's reading
         logits = model.logits(responses.tokens_bs[:, :-1])[:, first:]
     place_btv = (responses.before_bt - first)[..., None].expand(-1, -1, logits.shape[-1])
     logits_btv = logits.gather(1, place_btv).float()
