@@ -19,6 +19,9 @@ KINDS: dict[str, DecoderConfig] = {
     "no positions": replace(GPT2, positions="none", mlp="gelu", norm="rms"),
     "window": replace(LLAMA, window=4, n_kv_head=None),
     "alibi in a window": replace(GPT2, positions="alibi", window=3),
+    "smear": replace(
+        GPT2, positions="alibi", norm="rms", mlp="relu2", bias=False, tied=False, smear=True, zero_out=True
+    ),
     "llama 3": replace(LLAMA, qk_norm=True, rope_scaling=RopeScaling(factor=4.0, original_context=8), d_hidden=40),
 }
 

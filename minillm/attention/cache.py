@@ -122,11 +122,13 @@ class KVCache:
 class DecoderCache:
     """The keys and values of every block, and how many of each row's first places are only filling.
 
-    Rows of unequal length stand side by side with their ends aligned: filled up on the left.
+    Rows of unequal length stand side by side with their ends aligned: filled up on the left. `seen` holds the
+    embedded tokens, (b, 1, s, d), where a model mixes each with the one before.
     """
 
     layers: list[KVCache]
     pad_b: Tensor | None = None
+    seen: KVCache | None = None
 
     @property
     def length(self) -> int:
@@ -135,11 +137,14 @@ class DecoderCache:
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows (int64, in this order, also repeated), as a beam search does."""
-        for layer in self.layers:
+        for layer in self._all():
             layer.select(rows)
         self.pad_b = None if self.pad_b is None else self.pad_b[rows]
 
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` places, as speculative decoding does."""
-        for layer in self.layers:
+        for layer in self._all():
             layer.rewind(length)
+
+    def _all(self) -> list[KVCache]:
+        return self.layers if self.seen is None else [*self.layers, self.seen]

@@ -100,6 +100,9 @@ def attend_fused(
     may_look, scale = may_look_ts, scale_of(q_bhtk, scale)
     del may_look_ts  # it may have more axes than its name promises
     (t, s), shared = (q_bhtk.shape[2], k_bgsk.shape[2]), q_bhtk.shape[1] != k_bgsk.shape[1]
+    if may_look is None and not dropout and t == s > 1 and not shared and _products_are_faster(q_bhtk):
+        allowed(q_bhtk, k_bgsk, None, bias, False)
+        return _as_products(q_bhtk, k_bgsk, v_bgsk, bias, scale, causal)
     by_flag = causal and may_look is None and bias is None and t == s > 1  # a kernel that knows skips the future
     may_look = allowed(q_bhtk, k_bgsk, may_look, bias, causal and not by_flag)
     mask = may_look if bias is None else bias if may_look is None else bias.masked_fill(~may_look, -math.inf)
@@ -108,6 +111,27 @@ def attend_fused(
     return F.scaled_dot_product_attention(
         q_bhtk, k_bgsk, v_bgsk, mask, dropout, is_causal=by_flag, scale=scale, enable_gqa=shared
     )
+
+
+def _products_are_faster(q_bhtk: Tensor) -> bool:
+    """Whether torch's kernel is the slow way: to learn in bfloat16 on a CPU, as long as the scores fit its cache."""
+    learns = q_bhtk.requires_grad and torch.is_grad_enabled()
+    return learns and q_bhtk.device.type == "cpu" and q_bhtk.dtype == torch.bfloat16 and q_bhtk.shape[2] <= 512
+
+
+def _as_products(
+    q_bhtk: Tensor, k_bhsk: Tensor, v_bhsk: Tensor, bias: Tensor | None, scale: float, causal: bool
+) -> Tensor:
+    """Two batched products and a softmax; what is added to the scores rides on the first product."""
+    (b, h, t, k), s = q_bhtk.shape, k_bhsk.shape[2]
+    added = q_bhtk.new_zeros(1, t, s) if bias is None else bias.to(q_bhtk.dtype)
+    if causal:
+        added = added.masked_fill(~masks.causal(t, s, q_bhtk.device), -math.inf)
+    if added.shape[0] != 1 or added.ndim != 3:
+        added = added.expand(b, h, t, s).reshape(b * h, t, s)
+    q, key, value = (x.reshape(b * h, -1, k) for x in (q_bhtk, k_bhsk, v_bhsk))
+    weight = torch.baddbmm(added, q, key.mT, alpha=scale).softmax(dim=-1)
+    return torch.bmm(weight, value).view(b, h, t, k)
 
 
 def _one_query(

@@ -137,6 +137,10 @@ class SinusoidalPositions(nn.Module):
 
     def forward(self, positions: Tensor) -> Tensor:
         check_positions(positions, self.context)
+        return self.rows(positions)
+
+    def rows(self, positions: Tensor) -> Tensor:
+        """The same for positions that are known to be within the context: a look at them makes a GPU wait."""
         return self.table[positions]
 
 
@@ -156,6 +160,10 @@ class LearnedPositions(nn.Module):
 
     def forward(self, positions: Tensor) -> Tensor:
         check_positions(positions, self.context)
+        return self.rows(positions)
+
+    def rows(self, positions: Tensor) -> Tensor:
+        """The same for positions that are known to be within the context: a look at them makes a GPU wait."""
         return F.embedding(positions, self.weight)
 
 

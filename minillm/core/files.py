@@ -49,6 +49,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         os.unlink(name)
         raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Wait until the names in a folder are on the disk too: a rename that only memory knows is lost with the power.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sync_folder(folder)
+    """
+    if os.name != "posix":  # elsewhere a folder cannot be opened for this
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

@@ -10,7 +10,8 @@ Paper:   Mikolov et al. 2010, "Recurrent neural network based language model", Â
 Next:    minillm/neural/feedforward.py
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -63,6 +64,44 @@ def consecutive_chunks(stream_n: Tensor, b: int, t: int) -> Iterator[Tensor]:
     starts = torch.arange(b)[:, None] * length
     for start in range(0, length - t + 1, t):
         yield stream_n[starts + start + torch.arange(t + 1)]
+
+
+class InTurn:
+    """The batches of a list, in order, again and again; it can tell where it stands and go on from there.
+
+    The other way to have a place in the data is `random_chunks`: there the state of its generator is the place.
+
+    >>> batches = InTurn([10, 20, 30])
+    >>> [next(batches) for _ in range(4)], batches.state_dict()
+    ([10, 20, 30, 10], {'position': 1, 'batches': 3})
+    >>> batches.load_state_dict({"position": 2, "batches": 3})
+    >>> next(batches)
+    30
+    """
+
+    def __init__(self, batches: Sequence[Any]) -> None:
+        if not batches:
+            raise ValueError("batches=[] holds nothing to give; list(consecutive_chunks(stream_n, b=8, t=32)) works")
+        self.batches, self.position = batches, 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        batch = self.batches[self.position]
+        self.position = (self.position + 1) % len(self.batches)
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Which batch comes next."""
+        return {"position": self.position, "batches": len(self.batches)}
+
+    def load_state_dict(self, saved: dict[str, int]) -> None:
+        """Go on from a saved place; ValueError if it is a place in another list."""
+        position, size = saved.get("position"), len(self.batches)
+        if saved.get("batches") != size or not isinstance(position, int) or not 0 <= position < size:
+            raise ValueError(f"the saved place {saved} is none in these {size} batches; give those of the saved run")
+        self.position = position
 
 
 def _check_sizes(stream_n: Tensor, rows: int, b: int, t: int) -> None:

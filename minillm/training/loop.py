@@ -59,7 +59,10 @@ class Trainable(Protocol):
 class Optimizing(Protocol):
     """What `train` asks of an optimiser: `minillm.training.optim` and `torch.optim` both have it."""
 
-    param_groups: list[dict[str, Any]]
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The parameters in groups, each with its options; one is the rate, `lr`."""
+        ...
 
     def zero_grad(self) -> None:
         """Forget the gradients of the last step."""

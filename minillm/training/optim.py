@@ -11,7 +11,7 @@ Paper:   Kingma & Ba 2015, "Adam", Algorithm 1, arXiv:1412.6980;
          Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", Algorithm 2, arXiv:1711.05101.
 Names:   η is `learning_rate` (in groups `lr`, as in torch), λ `weight_decay`, (β₁, β₂) `betas`, ε `eps`.
 Differs: the decay is multiplied by the learning rate, as in torch; the paper keeps the two apart.
-Next:    minillm/course/live.py
+Next:    minillm/training/muon.py
 """
 
 import math

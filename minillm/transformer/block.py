@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minillm.attention.cache import KVCache
+from minillm.attention.cache import DecoderCache, KVCache
 from minillm.attention.multihead import AttentionConfig, MultiHeadAttention
 from minillm.attention.positions import RoPE, Rotation
 from minillm.core.settings import check_whole_numbers
@@ -258,3 +258,18 @@ def make_mlp(config: BlockConfig) -> MLP | SwiGLU:
     if config.mlp == "swiglu":
         return SwiGLU(d_model, config.d_hidden, config.bias)
     return MLP(d_model, config.d_hidden, config.mlp, config.bias)
+
+
+def before(x_btd: Tensor, cache: DecoderCache | None = None) -> Tensor:
+    """The vector before each one, zeros before the first; with a cache, what was read before counts.
+
+    >>> before(torch.tensor([[[1.0], [2.0], [3.0]]])).flatten()
+    tensor([0., 1., 2.])
+    """
+    if cache is None or cache.seen is None:
+        return F.pad(x_btd, (0, 0, 1, -1))
+    if cache.pad_b is not None:  # filling says nothing
+        place_t = torch.arange(cache.length, cache.length + x_btd.shape[1], device=x_btd.device)
+        x_btd = x_btd * (place_t >= cache.pad_b[:, None])[..., None]
+    t, (seen, _) = x_btd.shape[1], cache.seen.append(x_btd[:, None], x_btd[:, None])
+    return F.pad(seen[:, 0], (0, 0, 1, 0))[:, -t - 1 : -1]

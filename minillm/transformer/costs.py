@@ -35,7 +35,7 @@ def parameters(config: DecoderConfig, active: bool = False) -> dict[str, int]:
         heads += 2 * attention.width
     norm = 2 * d if config.norm == "layer" and config.bias else d
     return {
-        "embedding": v * d,
+        "embedding": v * d + (d if config.smear else 0),
         "positions": config.context * d if config.positions == "learned" else 0,
         "attention": config.n_layer * heads,
         "mlp": config.n_layer * sum(_mlp(config, active)),

@@ -26,7 +26,7 @@ from minillm.attention.multihead import AttentionConfig
 from minillm.attention.positions import LearnedPositions, RoPE, RopeScaling, SinusoidalPositions, alibi_bias
 from minillm.core.settings import check_whole_numbers
 from minillm.neural.language_model import LanguageModel, check_tokens
-from minillm.transformer.block import Block, BlockConfig, MLPName, NormName, make_norm
+from minillm.transformer.block import Block, BlockConfig, MLPName, NormName, before, make_norm
 from minillm.transformer.moe import MoE, MoEConfig, auxiliary_loss
 
 PositionName = Literal["learned", "sinusoidal", "rope", "alibi", "none"]
@@ -56,6 +56,8 @@ class DecoderConfig:
     rope_scaling: RopeScaling | None = None  # Llama 3.1's longer context
     window: int | None = None  # each token looks at itself and the window - 1 before it; None: at all
     qk_norm: bool = False  # RMSNorm of every query and key
+    smear: bool = False  # each embedding takes a learned share of the one before it
+    zero_out: bool = False  # what blocks add begins at 0: at first the stream runs through untouched
     bias: bool = True  # of all linear maps but the last, and of LayerNorm
     tied: bool = True  # the scores use the table of embeddings
     dropout: float = 0.0  # of embeddings, attention weights and what each part adds, in training
@@ -195,6 +197,7 @@ class Decoder(LanguageModel):
         super().__init__(config.vocabulary)
         self.config, self.fused = config, fused
         self.embedding = nn.Embedding(config.vocabulary, config.d_model)
+        self.smear = nn.Parameter(torch.empty(config.d_model)) if config.smear else None
         self.positions = added_positions(config)
         is_rope, width = config.positions == "rope", config.block.attention.width
         self.rope = RoPE(width, config.rope_base, config.rope_scaling) if is_rope else None
@@ -214,10 +217,10 @@ class Decoder(LanguageModel):
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
                 adds = name.endswith(("attention.out.weight", ".down.weight"))
-                std = 0.02 * (2 * self.config.n_layer) ** -0.5 if adds else 0.02
-                parameter.normal_(std=std, generator=generator)
+                small = 0.0 if self.config.zero_out else 0.02 * (2 * self.config.n_layer) ** -0.5
+                parameter.normal_(std=small if adds else 0.02, generator=generator)
             else:
-                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+                parameter.fill_(0.0 if name.endswith("bias") or name == "smear" else 1.0)
 
     def forward(self, tokens_bt: Tensor, may_look: Tensor | None = None) -> Tensor:
         return self.score(self.hidden(tokens_bt, may_look=may_look))
@@ -280,7 +283,8 @@ class Decoder(LanguageModel):
     def new_cache(self, capacity: int | None = None, pad_b: Tensor | None = None) -> DecoderCache:
         """An empty cache for `capacity` tokens (None: the context), the first `pad_b` of each row only filling."""
         room = self.config.context if capacity is None else min(capacity, self.config.context)
-        return DecoderCache([KVCache(room) for _ in range(self.config.n_layer)], pad_b)
+        seen = None if self.smear is None else KVCache(room)
+        return DecoderCache([KVCache(room) for _ in range(self.config.n_layer)], pad_b, seen)
 
     def with_context(self, context: int) -> "Decoder":
         """The same model, its parameters shared, for another context. Learned positions end where they end."""
@@ -310,12 +314,15 @@ class Decoder(LanguageModel):
             )
         place = torch.arange(past, past + t, device=device)
         pad_b = None if cache is None else cache.pad_b
-        if positions is None:
-            positions = place if pad_b is None else (place - pad_b[:, None]).clamp(min=0)
+        given, positions = positions, place if positions is None else positions
+        if given is None and pad_b is not None:
+            positions = (place - pad_b[:, None]).clamp(min=0)
+        if self.smear is not None:
+            x_btd = x_btd + self.smear * before(x_btd, cache)
         if self.config.positions == "sinusoidal":
             x_btd = x_btd * self.config.d_model**0.5
-        if self.positions is not None:
-            x_btd = x_btd + self.positions(positions)
+        if self.positions is not None:  # our own positions lie within the context: to look would make a GPU wait
+            x_btd = x_btd + (self.positions.rows(positions) if given is None else self.positions(positions))
         causal = may_look is None
         if may_look is None and self.config.window is not None and past + t > self.config.window:
             may_look = sliding_window(t, past + t, self.config.window, device)

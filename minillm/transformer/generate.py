@@ -20,6 +20,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from minillm.attention.cache import DecoderCache
 from minillm.core.modes import switched
 from minillm.neural.language_model import LanguageModel, check_tokens
 from minillm.statistical.sampling import sample_next
@@ -224,13 +225,19 @@ class CachedReader:
     def read(self, new: list[int], rows: list[list[int]]) -> Tensor:
         """The logits (b, v) of what follows each row; `new` holds what was drawn since the last call."""
         if self.cache is not None:
-            return self.model.read(torch.tensor(new, device=self.device)[:, None], self.cache)
+            if max(new) >= self.model.vocabulary:  # looked at here, where it is a number already
+                check_tokens(torch.tensor([new]), self.model.vocabulary)
+            return self._read(torch.tensor(new, device=self.device)[:, None], self.cache)
         longest = max(map(len, rows))
         pad_b = torch.tensor([longest - len(row) for row in rows], device=self.device)
         tokens_bt = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=self.device)
         check_tokens(tokens_bt, self.model.vocabulary)
         self.cache = self.model.new_cache(longest + self.max_new_tokens, pad_b if bool(pad_b.any()) else None)
-        return self.model.read(tokens_bt, self.cache)
+        return self._read(tokens_bt, self.cache)
+
+    def _read(self, tokens_bt: Tensor, cache: DecoderCache) -> Tensor:
+        """As `Decoder.read`, for tokens that were looked at already: to look at each anew makes a GPU wait."""
+        return self.model.score(self.model.hidden_from(self.model.embedding(tokens_bt), cache)[:, -1])
 
 
 def penalise(logits_bv: Tensor, rows: list[list[int]], penalty: float) -> Tensor:

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from minillm.neural.batches import consecutive_chunks, random_chunks, token_stream
+from minillm.neural.batches import InTurn, consecutive_chunks, random_chunks, token_stream
 from minillm.text.tokenizer import CharTokenizer
 
 
@@ -46,3 +46,18 @@ def test_what_cannot_be_cut_is_refused(n, b, t):
     for cut in (consecutive_chunks, lambda s, b, t: random_chunks(s, b, t, torch.Generator())):
         with pytest.raises(ValueError, match=r"b=0|t=0|stream_n has shape"):
             next(cut(torch.arange(n), b, t))
+
+
+def test_batches_in_turn_go_on_from_any_place():
+    batches = InTurn(["a", "b", "c"])
+    for taken in range(7):
+        again = InTurn(["a", "b", "c"])
+        again.load_state_dict(batches.state_dict())
+        assert "".join(next(again) for _ in range(4)) == "abcabcabc"[taken % 3 :][:4]
+        next(batches)
+    with pytest.raises(ValueError, match="none in these 2 batches"):
+        InTurn(["a", "b"]).load_state_dict(batches.state_dict())
+    with pytest.raises(ValueError, match="is none in these"):
+        batches.load_state_dict({"position": 3, "batches": 3})
+    with pytest.raises(ValueError, match="holds nothing to give"):
+        InTurn([])
