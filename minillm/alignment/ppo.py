@@ -100,8 +100,8 @@ class PPO:
         ):  # row 24: what dropout drops, no ratio can tell
             self.last = self.experience(dealt, self.sample(dealt))
             steps = self.learn(self.last)
+        row = record_of(self.last, steps, self.config, self.updates + 1, self.beta, self.rate)
         self.updates += 1
-        row = record_of(self.last, steps, self.config, self.updates, self.beta, self.rate)
         self.beta = self.next_beta(row.kl)
         return replace(row, seconds=time.process_time() - began)
 
