@@ -144,6 +144,11 @@ layer 6  alignment     a model is made to prefer what people prefer
     alignment/ppo.py            PPO: thirty details, each numbered, cited and tested
     alignment/laboratory.py     a world so small that the best policy is known exactly
     alignment/tabular.py        policies for it: a table, and a small GPT that was taught
+layer 6  alignment     a model is made to do what people prefer
+    alignment/preferences.py    judgements as lines in a file that loses nothing; agreement between raters
+    alignment/labellers.py      simulated raters whose taste is known: noise, slips, habits, and the Bayes limit
+    alignment/bradley_terry.py  scores from comparisons by Newton's method, with error bars; when there are none
+    alignment/reward.py         RewardModel: one number for an answer, on any decoder trunk
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
@@ -176,6 +181,11 @@ layer 8  course        what turns the library into a course
     course/checks_10.py         checks of chapter 10: a turn, a merged softmax, a cache, shared keys, a recipe
     course/widgets_10.py        the explorer of chapter 10: RoPE's score against distance
     course/abstention.py        does a model know what it does not know: a registry, a reward for silence
+    course/story_endings.py     Writer: a small GPT that ends stories, and raters whose taste in endings is known
+    course/preference_desk.py   Desk: a person judges, and a killed kernel loses nothing
+    course/widgets_preferences.py PreferenceDesk: two answers, click the better one
+    course/checks_19.py         checks of chapter 19: a loss, ties, a ceiling, the last token, length taken out
+    course/widgets_19.py        the explorer of chapter 19: scores from comparisons, with error bars, beside the truth
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine

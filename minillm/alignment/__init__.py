@@ -1,1 +1,1 @@
-"""Layer 6: a model is made to prefer what people prefer."""
+"""Layer 6: a model is made to do what people prefer."""

@@ -8,7 +8,8 @@ the hypotheses, and r those of the references closest in length.
 
 Paper:   van Rijsbergen 1979, "Information Retrieval", ch. 7; Papineni et al. 2002, "BLEU: a Method for Automatic
          Evaluation of Machine Translation", §2; smoothing: Chen and Cherry 2014, "A Systematic Comparison of Smoothing
-         Techniques for Sentence-Level BLEU", methods 1 ("floor") and 3 ("exp").
+         Techniques for Sentence-Level BLEU", methods 1 ("floor") and 3 ("exp"); interval: Wilson 1927, "Probable
+         Inference, the Law of Succession, and Statistical Inference".
 Names:   rows of a confusion matrix are the truth, columns the answers; BLEU's c and r as in the paper.
 Differs: 0/0 counts as 0 (nothing claimed, nothing true); BLEU is out of 100, over lists of words that are cut already.
 Next:    minillm/statistical/classifiers.py
@@ -40,6 +41,21 @@ def accuracy(truth: Sequence[Label], answers: Sequence[Label]) -> float:
     """
     _paired(truth, answers)
     return sum(t == a for t, a in zip(truth, answers, strict=True)) / len(truth)
+
+
+def share_interval(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Which true shares are compatible with `right` of n: Wilson's interval; z=1.96 covers 95 %.
+
+    >>> [round(end, 2) for end in share_interval(7, 10)]
+    [0.4, 0.89]
+    """
+    if n < 1 or not 0 <= right <= n or not z > 0:
+        raise ValueError(
+            f"right={right!r} of n={n!r} at z={z!r}; the rule is 0 ≤ right ≤ n, n ≥ 1, z > 0, as in (7, 10)"
+        )
+    middle = (right + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(right * (n - right) / n + z * z / 4)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def confusion_matrix(
