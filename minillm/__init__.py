@@ -134,7 +134,11 @@ layer 5  adaptation    a model that was trained once is made to do something els
     adaptation/adapters.py      bottlenecks, prefixes, learned prompts, biases alone
     adaptation/adapter_sizes.py how many parameters each method trains, by formula
 
-layer 6  alignment     a model is made to prefer what people prefer
+layer 6  alignment     a model is made to do what people prefer
+    alignment/preferences.py    judgements as lines in a file that loses nothing; agreement between raters
+    alignment/labellers.py      simulated raters whose taste is known: noise, slips, habits, and the Bayes limit
+    alignment/bradley_terry.py  scores from comparisons by Newton's method, with error bars; when there are none
+    alignment/reward.py         RewardModel: one number for an answer, on any decoder trunk
     alignment/responses.py      prompts and responses side by side, and the log-probability of every token
     alignment/advantage.py      GAE: how much better a token turned out than was expected
     alignment/critic.py         the critic: a second reader that guesses how a text will end
@@ -144,11 +148,6 @@ layer 6  alignment     a model is made to prefer what people prefer
     alignment/ppo.py            PPO: thirty details, each numbered, cited and tested
     alignment/laboratory.py     a world so small that the best policy is known exactly
     alignment/tabular.py        policies for it: a table, and a small GPT that was taught
-layer 6  alignment     a model is made to do what people prefer
-    alignment/preferences.py    judgements as lines in a file that loses nothing; agreement between raters
-    alignment/labellers.py      simulated raters whose taste is known: noise, slips, habits, and the Bayes limit
-    alignment/bradley_terry.py  scores from comparisons by Newton's method, with error bars; when there are none
-    alignment/reward.py         RewardModel: one number for an answer, on any decoder trunk
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
