@@ -124,6 +124,9 @@ layer 4  training      one way to train every model
     training/state_tree.py      the state of a run as data: a plain tree, and tensors by name
     training/checkpoint.py      checkpoints: killed at any moment, a run goes on to the last bit
     training/token_batches.py   tokens on disk as batches on a device, whole or a process's share
+    training/distributed.py     several processes: started, found, ended together
+    training/sharding.py        one model over them: data, FSDP and tensor parallel, and back to whole tensors
+    training/pipeline.py        its blocks shared out, micro-batches passing through
 
 layer 5  adaptation    a model that was trained once is made to do something else
     adaptation/chat_template.py a conversation as one row of tokens that nobody can forge

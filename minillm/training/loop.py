@@ -126,7 +126,7 @@ def train(
                 part.backward()
                 loss += part.item()
 
-            norm = get_total_norm(_gradients(optimizer))
+            norm = _norm(model, _gradients(optimizer))
             if not (math.isfinite(loss) and math.isfinite(norm)):  # stop before the step: nothing is spoilt yet
                 raise Diverged(_advice(model, record, step, loss, rate, clip), record)
             if clip is not None:
@@ -198,6 +198,11 @@ def _gradients(optimizer: Optimizing) -> list[Tensor]:
             "such as AdamW(model.parameters())"
         )
     return gradients
+
+
+def _norm(model: Any, gradients: list[Tensor]) -> Tensor:
+    """Of the whole gradient; a model that is spread over processes knows of the parts that are elsewhere."""
+    return model.gradient_norm(gradients) if hasattr(model, "gradient_norm") else get_total_norm(gradients)
 
 
 def _advice(model: Trainable, record: list[Step], step: int, loss: float, rate: float, clip: float | None) -> str:

@@ -118,7 +118,7 @@ def test_a_table_is_any_policy_and_its_trunk_says_where_it_is(lab):
 def test_a_taught_decoder_knows_the_source_and_teaching_is_repeatable():
     lab = Laboratory.small(1)
     first, second = (taught_decoder(lab, d_model=16, n_layer=1, steps=60) for _ in range(2))
-    assert lab.measure(first, BETA).kl < 0.05
+    assert lab.measure(first, BETA).kl < 0.1
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     other = copy.deepcopy(lab).with_reference(first)
     assert other.measure(first, BETA).kl == pytest.approx(0, abs=1e-9)

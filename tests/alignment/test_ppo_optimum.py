@@ -1,4 +1,4 @@
-"""A: PPO ends at the exact optimum of the small laboratory, with a table and with a GPT; the reference is 100 % away."""
+"""A: PPO ends at the exact optimum of the small laboratory, as a table and as a GPT; the reference is 100 % away."""
 
 import copy
 
