@@ -24,6 +24,7 @@ from minillm.alignment.preferences import (
     read_comparisons,
     take_back,
 )
+from minillm.course.progress import QUIET
 from minillm.text.dice import uniform_numbers
 
 SIDES = ("left", "right")
@@ -134,6 +135,15 @@ class Desk:
     def _mend(self) -> None:
         if torn := mend(self.path):
             self.notice = f"A half-written line was found and kept aside: {torn[:40]}…"
+
+
+def clicks(desk: Desk, stand_in: str | os.PathLike[str]) -> list[Comparison]:
+    """The rater's judgements if every question is judged; else, and where outputs are checked, those of a file.
+
+    Each judgement says in `who` whose it is.
+    """
+    own = desk.current is None and not os.environ.get(QUIET)
+    return desk.mine if own else read_comparisons(stand_in)
 
 
 def _key(prompt: str, answers: Sequence[str]) -> tuple[str, ...]:

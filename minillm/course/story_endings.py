@@ -89,7 +89,7 @@ class Writer:
             padded_batches(examples, 16, generator=torch.Generator().manual_seed(seed)),
             steps=steps,
             optimizer=AdamW(decay_matrices_only(model, 0.1), learning_rate=2e-2, betas=(0.9, 0.95)),
-            schedule=lambda step: linear_warmup_cosine(step, steps=steps, warmup=20, final=0.02),
+            schedule=lambda step: linear_warmup_cosine(step, steps=steps, warmup=min(20, steps), final=0.02),
             clip=1.0,
         )
         return writer

@@ -141,6 +141,7 @@ EVIL = "<script>alert(1)</script> <img src=x onerror=alert(2)> $x^2$ & \"'</div>
 
 
 def test_what_the_model_wrote_is_text(tmp_path):
+    (tmp_path / "clicks.jsonl").write_text("<script>alert(3)</script>")  # half a line, of which the notice tells
     widget = PreferenceDesk(desk(tmp_path, [(EVIL, (EVIL + "1", EVIL + "2"))], who="<b>me</b>"))
     bundle = widget._repr_mimebundle_()
     data = bundle[0] if isinstance(bundle, tuple) else bundle
