@@ -94,10 +94,7 @@ class PPO:
             raise ValueError(f"updates={self.config.updates} are done and the learning rate is 0; give a longer run")
         began = time.process_time()
         dealt = self.deal(prompts)
-        with (
-            switched(self.policy, training=False),
-            switched(self.critic, training=False),
-        ):  # row 24: what dropout drops, no ratio can tell
+        with switched(self.policy, training=False), switched(self.critic, training=False):  # row 24
             self.last = self.experience(dealt, self.sample(dealt))
             steps = self.learn(self.last)
         row = record_of(self.last, steps, self.config, self.updates + 1, self.beta, self.rate)

@@ -12,6 +12,8 @@ Next:    minillm/alignment/ppo.py
 import math
 from dataclasses import dataclass
 
+from minillm.core.settings import check_seed, check_whole_numbers
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PPOConfig:
@@ -50,10 +52,10 @@ class PPOConfig:
     def __post_init__(self) -> None:
         if self.allowed_tokens is not None:
             object.__setattr__(self, "allowed_tokens", tuple(self.allowed_tokens))
-        for name in ("rollout", "max_new_tokens", "updates", "epochs", "minibatches", "kl_horizon"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1; {name}=4 works")
+        whole = "rollout", "max_new_tokens", "updates", "epochs", "minibatches", "kl_horizon"
+        check_whole_numbers({name: (getattr(self, name), 4) for name in whole})
+        check_whole_numbers({"eos": (self.eos, 0)}, least=0)
+        check_seed(self.seed)
         for name in ("learning_rate", "temperature", "clip", "adam_eps"):
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
@@ -67,7 +69,7 @@ class PPOConfig:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be a finite number of at least 0; 0.5 works")
         for name in ("gamma", "lam"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} must lie in 0 … 1; {name}=1.0 waits for the end")
+                raise ValueError(f"{name}={getattr(self, name)!r} must lie in 0 … 1; {name}=1.0 works")
         if self.minibatches > self.rollout:
             raise ValueError(
                 f"minibatches={self.minibatches} of a rollout={self.rollout} would leave some empty; "

@@ -101,7 +101,8 @@ def sample_responses(
 ) -> list[list[int]]:
     """Draw a response to each prompt, up to and with the end token `eos`, or of `max_new_tokens` without it.
 
-    From the whole distribution: no top-k, no top-p (row 16), since what is never drawn can never be put right.
+    From the whole distribution: no top-k, no top-p (row 16), since what is never drawn can never be put right. Nor is
+    a prompt ever cut (row 26): one that leaves too little room raises ValueError, so that it ends as it was given.
     `allowed_v`, boolean (v,), is part of the policy itself: whoever scores these responses must give it too.
 
     >>> from minillm.transformer.decoder import Decoder, gpt2
@@ -125,9 +126,8 @@ def next_log_probabilities(
     (rows 2, 14, 15): in float32, without dropout (row 24), at the temperature of the rollout.
     """
     first = int(responses.start_b.min()) - 1  # the places before it predict the prompts
-    with (
-        switched(model, training=False) if model.training else nullcontext()
-    ):  # switching costs as much as a small model's reading
+    # Most often the model is switched already, and to look at every module of a small one takes as long as reading.
+    with switched(model, training=False) if model.training else nullcontext():
         logits = model.logits(responses.tokens_bs[:, :-1])[:, first:]
     place_btv = (responses.before_bt - first)[..., None].expand(-1, -1, logits.shape[-1])
     logits_btv = logits.gather(1, place_btv).float()

@@ -85,7 +85,7 @@ def predicted(score_bn: Tensor, gold_bn: Tensor, beta: float) -> Landing:
 class World:
     """A writer, a reward model of Ada's taste, and prompts for both."""
 
-    def __init__(self, seed: int, *, prompts: int, choices: int = 1700, writer_steps: int = 300) -> None:
+    def __init__(self, seed: int, *, prompts: int, choices: int = 1000, writer_steps: int = 300) -> None:
         self.seed, self.village = seed, Village(seed=0)
         self.writer = Writer.train(self.village, steps=writer_steps, seed=seed, sentences=SENTENCES)
         asked = self.writer.questions(self.village, choices + 300, seed=seed)
@@ -102,7 +102,7 @@ class World:
     def _coded(self, judged: Sequence[Comparison]) -> list:
         return encode_comparisons(judged, self.writer.tokenizer, begin=self.writer.end, end=self.writer.end)
 
-    def _learned(self, judged: list[list[Comparison]], steps: int = 150) -> RewardModel:
+    def _learned(self, judged: list[list[Comparison]], steps: int = 100) -> RewardModel:
         model = RewardModel(self.writer.model, seed=self.seed)
         batches = comparison_batches(self._coded(judged[0]), 32, generator=torch.Generator().manual_seed(self.seed))
         optimizer = AdamW(decay_matrices_only(model, 0.1), learning_rate=3e-3, betas=(0.9, 0.95))
@@ -141,10 +141,10 @@ class World:
 def experiment(
     seed: int,
     *,
-    beta: float = 1.0,
+    beta: float = 1.5,
     prompts: int = 2,
-    samples: int = 2000,
-    updates: int = 50,
+    samples: int = 1200,
+    updates: int = 40,
     make: Callable[..., World] = World,
 ) -> dict[str, object]:
     """Predict, then train, then look: plain numbers."""
@@ -184,9 +184,9 @@ def main(arguments: list[str] | None = None) -> int:
     """`python -m minillm.course.story_alignment --out FILE` writes the result that chapter 20 shows."""
     parser = argparse.ArgumentParser(description="Story endings: where PPO must land, and where it lands.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--beta", type=float, default=1.0)
+    parser.add_argument("--beta", type=float, default=1.5)
     parser.add_argument("--prompts", type=int, default=2)
-    parser.add_argument("--updates", type=int, default=50)
+    parser.add_argument("--updates", type=int, default=40)
     parser.add_argument("--out", type=Path, help="the JSON file to write; without it the result is printed")
     chosen = parser.parse_args(arguments)
     runs = [experiment(s, beta=chosen.beta, prompts=chosen.prompts, updates=chosen.updates) for s in chosen.seeds]

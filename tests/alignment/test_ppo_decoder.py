@@ -22,7 +22,9 @@ def lab():
 
 
 def decoder(lab, dropout=0.0, seed=0):
-    config = gpt2(vocabulary=lab.vocabulary, context=lab.context, n_layer=2, n_head=2, d_model=8, dropout=dropout, seed=seed)
+    config = gpt2(
+        vocabulary=lab.vocabulary, context=lab.context, n_layer=2, n_head=2, d_model=8, dropout=dropout, seed=seed
+    )
     return Decoder(config)
 
 
@@ -59,6 +61,7 @@ def test_before_the_first_step_of_every_update_the_ratio_is_1(lab):
     assert ppo.policy.training  # the mode it was given in
 
 
+@pytest.mark.no_promises
 def test_minibatches_add_up_to_the_rollout(lab):
     """Row 27: the gradient of four quarters is that of the whole."""
     ppo = ppo_of(lab, decoder(lab))
@@ -108,10 +111,9 @@ def test_prompts_are_dealt_evenly_and_in_any_number(lab):
 def test_frozen_parameters_stay(lab):
     model = decoder(lab)
     model.embedding.weight.requires_grad_(False)
-    before = model.embedding.weight.clone()
+    before, norm = model.embedding.weight.clone(), model.norm.weight.clone()
     ppo_of(lab, model).update(lab.prompts)
-    assert torch.equal(before, model.embedding.weight)
-    assert not torch.equal(decoder(lab).blocks[0].up.weight if hasattr(decoder(lab).blocks[0], "up") else before, before) or True
+    assert torch.equal(before, model.embedding.weight) and not torch.equal(norm, model.norm.weight)
 
 
 @pytest.mark.parametrize("scores", [lambda p, r: [float("nan")] * len(r), lambda p, r: [0.0]])
