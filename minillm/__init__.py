@@ -186,8 +186,11 @@ layer 8  course        what turns the library into a course
     course/story_endings.py     Writer: a small GPT that ends stories, and raters whose taste in endings is known
     course/preference_desk.py   Desk: a person judges, and a killed kernel loses nothing
     course/widgets_preferences.py PreferenceDesk: two answers, click the better one
+    course/story_alignment.py   where PPO on story endings must land, from samples of the reference, and where it lands
     course/checks_19.py         checks of chapter 19: a loss, ties, a ceiling, the last token, length taken out
     course/widgets_19.py        the explorer of chapter 19: scores from comparisons, with error bars, beside the truth
+    course/checks_20.py         checks of chapter 20: the best policy, GAE, silence, two bugs in the rewards, a budget
+    course/widgets_20.py        the explorer of chapter 20: the exact optimum of the laboratory at every price
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine

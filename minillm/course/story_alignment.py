@@ -141,10 +141,10 @@ class World:
 def experiment(
     seed: int,
     *,
-    beta: float = 1.5,
+    beta: float = 1.0,
     prompts: int = 2,
-    samples: int = 1200,
-    updates: int = 40,
+    samples: int = 2000,
+    updates: int = 36,
     make: Callable[..., World] = World,
 ) -> dict[str, object]:
     """Predict, then train, then look: plain numbers."""
@@ -156,7 +156,7 @@ def experiment(
     )
     forecast = {str(b): asdict(predicted(score_bn, gold_bn, b)) for b in (2 * beta, beta, beta / 2)}
     policy = copy.deepcopy(world.writer.model)
-    config = PPOConfig(beta=beta, learning_rate=3e-4, critic_learning_rate=1e-3, rollout=128, max_new_tokens=LONGEST,
+    config = PPOConfig(beta=beta, learning_rate=1.5e-4, critic_learning_rate=1e-3, rollout=192, max_new_tokens=LONGEST,
                        updates=updates, eos=world.writer.end, seed=seed)  # fmt: skip
     ppo = PPO(policy, world.writer.model, world.reward.score, config, critic=Critic(world.reward.trunk))
     record = [ppo.update(world.prompts) for _ in range(updates)]
@@ -184,9 +184,9 @@ def main(arguments: list[str] | None = None) -> int:
     """`python -m minillm.course.story_alignment --out FILE` writes the result that chapter 20 shows."""
     parser = argparse.ArgumentParser(description="Story endings: where PPO must land, and where it lands.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--beta", type=float, default=1.5)
+    parser.add_argument("--beta", type=float, default=1.0)
     parser.add_argument("--prompts", type=int, default=2)
-    parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--updates", type=int, default=36)
     parser.add_argument("--out", type=Path, help="the JSON file to write; without it the result is printed")
     chosen = parser.parse_args(arguments)
     runs = [experiment(s, beta=chosen.beta, prompts=chosen.prompts, updates=chosen.updates) for s in chosen.seeds]
