@@ -16,7 +16,8 @@ import numpy as np
 from minillm.course.checks import Wrong, call, expect, expect_close, expect_inputs_kept, expect_type, is_number
 
 BUDGET = 4096  # texts that the open exercise may draw
-GOAL = 0.035  # its mean gap
+GOAL = 0.03  # its mean gap
+_LABORATORIES = 21, 22, 23
 FIELDS = {"learning_rate": 0.05, "rollout": 256, "lam": 0.95, "epochs": 2, "minibatches": 4, "clip": 0.2}
 
 
@@ -40,14 +41,18 @@ def optimum(answer: Callable[[list[float], list[float], float], list[float]]) ->
         raw, scores = [chance.uniform(0.1, 1) for _ in range(n)], [chance.uniform(-2, 2) for _ in range(n)]
         reference, beta = [x / sum(raw) for x in raw], chance.uniform(0.3, 2)
         got = call(answer, reference, scores, beta)
-        expect_close(list(got), _optimum(reference, scores, beta), what=f"optimum of {n} random answers at β={beta:.2f}")
+        expect_close(
+            list(got), _optimum(reference, scores, beta), what=f"optimum of {n} random answers at β={beta:.2f}"
+        )
     cause = "subtract the largest score before the exponential: it cancels, and e to a large number does not exist"
     for scores, beta in (([1000.0, 999.0, 0.0], 1.0), ([-3000.0, -3001.0, -9999.0], 1.0)):
         try:
             got = call(answer, [0.25, 0.25, 0.5], scores, beta)
         except Wrong as wrong:
             raise Wrong(wrong.problem, cause) from None
-        expect_close(list(got), _optimum([0.25, 0.25, 0.5], scores, beta), what=f"optimum for scores {scores}", hint=cause)
+        expect_close(
+            list(got), _optimum([0.25, 0.25, 0.5], scores, beta), what=f"optimum for scores {scores}", hint=cause
+        )
     expect_inputs_kept(answer, [0.5, 0.5], [1.0, 2.0], 1.0)
 
 
@@ -85,7 +90,9 @@ def gae(answer: Callable[[list[float], list[float], float], list[float]]) -> Non
     for _ in range(4):
         n, lam = chance.randint(1, 7), chance.random()
         rewards, values = ([chance.uniform(-2, 2) for _ in range(n)] for _ in range(2))
-        expect_close(list(call(answer, rewards, values, lam)), _gae(rewards, values, lam), what=f"gae of {n} random tokens")
+        expect_close(
+            list(call(answer, rewards, values, lam)), _gae(rewards, values, lam), what=f"gae of {n} random tokens"
+        )
     expect_inputs_kept(answer, [1.0, 2.0], [0.5, 0.5], 0.9)
 
 
@@ -98,7 +105,9 @@ def _gae(rewards: Sequence[float], values: Sequence[float], lam: float, *, last:
     return found
 
 
-def _gae_cause(got: Sequence[float], wanted: Sequence[float], rewards: list[float], values: list[float], lam: float) -> str:
+def _gae_cause(
+    got: Sequence[float], wanted: Sequence[float], rewards: list[float], values: list[float], lam: float
+) -> str:
     near = lambda other: np.allclose(np.asarray(got, dtype=float), other) and not np.allclose(wanted, other)
     surprises = _gae(rewards, values, 0.0)
     forward = [sum(lam ** (t - i) * surprises[i] for i in range(t + 1)) for t in range(len(rewards))]
@@ -197,14 +206,19 @@ def _compare_rewards(
     causes = (
         (end - beta * k3, "both bugs are still there: where does the score go, and what is the price of a token?"),
         (end - beta * k1, "the score still goes to the last column, which is filling in all but the longest text"),
-        (last - beta * k3, "the price is still k3: it is never negative, so rare tokens are punished where k1 pays them"),
+        (
+            last - beta * k3,
+            "the price is still k3: it is never negative, so rare tokens are punished where k1 pays them",
+        ),
         (early - beta * k1, "one token early: a text of n tokens ends at place n - 1"),
         (last + beta * k1, "the price is taken off, not added"),
         (last - k1, "β is missing"),
         (last - beta * np.abs(k1), "without the absolute value: only then is the sum over a text its log-ratio"),
         (np.repeat(np.array(scores)[:, None], p.shape[1], 1) - beta * k1, "the score comes once, at the last token"),
     )
-    hint = next((cause for other, cause in causes if near(other)), "score at place length - 1, less β (logp - reference)")
+    hint = next(
+        (cause for other, cause in causes if near(other)), "score at place length - 1, less β (logp - reference)"
+    )
     expect_close([list(row) for row in got], wanted.tolist(), what=what, hint=hint)
 
 
@@ -217,13 +231,14 @@ def settings(answer: Callable[[], dict[str, float]]) -> None:
     expect(all(is_number(x) for x in got.values()), f"settings() gave {got!r:.100}", "a number for each name")
     chosen = FIELDS | got
     for name in ("rollout", "epochs", "minibatches"):
-        expect(float(chosen[name]).is_integer() and chosen[name] >= 1, f"{name}={chosen[name]}", "a whole number from 1 on")
+        expect(
+            float(chosen[name]).is_integer() and chosen[name] >= 1, f"{name}={chosen[name]}", "a whole number from 1 on"
+        )
     expect(
         chosen["rollout"] <= BUDGET, f"rollout={chosen['rollout']} is above the budget of {BUDGET} texts", "take fewer"
     )
     expect(chosen["epochs"] <= 16, f"epochs={chosen['epochs']}", "at most 16, for the sake of your time")
-    chance = random.Random()
-    gaps = [_gap(chosen, chance.randrange(10_000)) for _ in range(3)]
+    gaps = [_gap(chosen, seed) for seed in _LABORATORIES]
     problem = f"the mean gap after {BUDGET} texts is {float(np.mean(gaps)):.1%}; the goal is {GOAL:.1%}"
     if float(np.mean(gaps)) <= GOAL:
         return
@@ -232,7 +247,9 @@ def settings(answer: Callable[[], dict[str, float]]) -> None:
     if chosen["learning_rate"] < 0.05:
         raise Wrong(problem, "the steps are too small to arrive: a larger learning rate, or more epochs")
     if chosen["learning_rate"] > 0.4:
-        raise Wrong(problem, "the steps are so large that the noise of a rollout is learned too: a smaller learning rate")
+        raise Wrong(
+            problem, "the steps are so large that the noise of a rollout is learned too: a smaller learning rate"
+        )
     raise Wrong(problem, "vary one at a time: learning_rate, rollout, epochs, lam; the default is 0.05, 256, 2, 0.95")
 
 

@@ -92,7 +92,9 @@ class World:
         ada = Labeller(who="Ada", utility=mood)
         self.reward = self._learned([ada.compare(asked[:-300])])
         held = asked[-300:]
-        margins = self.reward.margins(self._coded([Comparison(prompt=p, answers=a, choice=0, who="?") for p, a in held]))
+        margins = self.reward.margins(
+            self._coded([Comparison(prompt=p, answers=a, choice=0, who="?") for p, a in held])
+        )
         p_held = [ada.probability(prompt, *answers) for prompt, answers in held]
         self.accuracy = expected_accuracy(margins.double().numpy(), p_held)
         self.ceiling = bayes_accuracy(p_held)

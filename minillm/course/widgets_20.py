@@ -1,4 +1,4 @@
-"""The explorer of chapter 20: the best policy of the laboratory at every price of divergence, and what a proxy does to it.
+"""The explorer of chapter 20: the best policy of the laboratory at every price of divergence.
 
     π* ∝ reference · exp(score / β)        exact: every response is listed, nothing is trained and nothing is drawn
 
@@ -28,7 +28,7 @@ def name_of(response: Sequence[int], eos: int) -> str:
 class OptimumExplorer(Explorer):
     """Choose the price β; see where the best policy puts its probability, and what it gains and gives up.
 
-    `scores` (responses) replace the laboratory's own, the same for every prompt.
+    `scores`, one for each response, replace the laboratory's own.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Predict before you train: forecasts against an exact optimum, the experiment on a tiny scale, and the stored result."""
+"""Predict before you train: forecasts against an exact optimum, a tiny run, the stored result."""
 
 import json
 import math
