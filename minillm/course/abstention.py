@@ -213,7 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(model: Decoder, batches: Iterator[Tensor], steps: int, optimizer: object) -> None:
-    schedule = lambda step: linear_warmup_cosine(step, steps=steps, warmup=10, final=0.02)
+    schedule = lambda step: linear_warmup_cosine(step, steps=steps, warmup=min(10, steps), final=0.02)
     train(model, batches, steps=steps, optimizer=optimizer, schedule=schedule)  # type: ignore[arg-type]
 
 
