@@ -28,13 +28,10 @@ def optimum(answer: Callable[[list[float], list[float], float], list[float]]) ->
     got = call(answer, reference, scores, beta)
     _expect_numbers(got, 3, what)
     expect_close(list(got), [0.5, 0.25, 0.25], what=what, hint=_optimum_cause(got))
-    got = call(answer, [0.5, 0.5, 0.0], [0.0, 1.0, 9.0], 1.0)
-    expect_close(
-        list(got),
-        [1 / (1 + math.e), math.e / (1 + math.e), 0.0],
-        what="optimum([0.5, 0.5, 0], [0, 1, 9], 1.0)",
-        hint="what the reference never gives stays at 0, and log 0 is no number: multiply, or leave it out",
-    )
+    cause = "what the reference never gives stays at 0, and log 0 is no number: multiply, or leave it out"
+    wanted = [1 / (1 + math.e), math.e / (1 + math.e), 0.0]
+    got = _call_or(cause, answer, [0.5, 0.5, 0.0], [0.0, 1.0, 9.0], 1.0)
+    expect_close(list(got), wanted, what="optimum([0.5, 0.5, 0], [0, 1, 9], 1.0)", hint=cause)
     chance = random.Random()
     for _ in range(4):
         n = chance.randint(2, 6)
@@ -46,10 +43,7 @@ def optimum(answer: Callable[[list[float], list[float], float], list[float]]) ->
         )
     cause = "subtract the largest score before the exponential: it cancels, and e to a large number does not exist"
     for scores, beta in (([1000.0, 999.0, 0.0], 1.0), ([-3000.0, -3001.0, -9999.0], 1.0)):
-        try:
-            got = call(answer, [0.25, 0.25, 0.5], scores, beta)
-        except Wrong as wrong:
-            raise Wrong(wrong.problem, cause) from None
+        got = _call_or(cause, answer, [0.25, 0.25, 0.5], scores, beta)
         expect_close(
             list(got), _optimum([0.25, 0.25, 0.5], scores, beta), what=f"optimum for scores {scores}", hint=cause
         )
@@ -164,12 +158,10 @@ def _threshold_cause(got: float, right: float, silent: float, wrong: float) -> s
         return "silence pays more than the right answer: a threshold of 1, and no more, for it is a probability"
     if near(1 - plain):
         return "that is how *unsure* one may be: the probability to be wrong"
-    if near(0.5):
-        return "one half belongs to +1, 0, -1: what is p · right + (1 - p) · wrong here?"
     if near(-wrong / (right - wrong)):
         return "silence is paid too"
-    if near((silent + wrong) / (1 + wrong)) if wrong != -1 else False:
-        return "`wrong` is a reward, here below 0; the cost is -wrong"
+    if near(0.5):
+        return "one half belongs to +1, 0, -1: what is p · right + (1 - p) · wrong here?"
     return "solve p · right + (1 - p) · wrong = silent for p"
 
 
@@ -273,6 +265,14 @@ def _gap(chosen: dict[str, float], seed: int) -> float:
     for _ in range(updates):
         ppo.update(lab.prompts)
     return lab.measure(ppo.policy, 0.5).gap
+
+
+def _call_or(cause: str, answer: Callable[..., Any], *arguments: Any) -> Any:
+    """The answer; what it raises becomes a diagnosis with this cause."""
+    try:
+        return call(answer, *arguments)
+    except Wrong as wrong:
+        raise Wrong(wrong.problem, cause) from None
 
 
 def _expect_numbers(got: Any, n: int, what: str) -> None:

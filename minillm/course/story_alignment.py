@@ -85,18 +85,20 @@ def predicted(score_bn: Tensor, gold_bn: Tensor, beta: float) -> Landing:
 class World:
     """A writer, a reward model of Ada's taste, and prompts for both."""
 
-    def __init__(self, seed: int, *, prompts: int, choices: int = 1000, writer_steps: int = 300) -> None:
+    def __init__(
+        self, seed: int, *, prompts: int, choices: int = 1000, held: int = 300, writer_steps: int = 300
+    ) -> None:
         self.seed, self.village = seed, Village(seed=0)
         self.writer = Writer.train(self.village, steps=writer_steps, seed=seed, sentences=SENTENCES)
-        asked = self.writer.questions(self.village, choices + 300, seed=seed)
+        asked = self.writer.questions(self.village, choices + held, seed=seed)
         ada = Labeller(who="Ada", utility=mood)
-        self.reward = self._learned([ada.compare(asked[:-300])])
-        held = asked[-300:]
+        self.reward = self._learned(ada.compare(asked[:-held]))
+        rest = asked[-held:]
         margins = self.reward.margins(
-            self._coded([Comparison(prompt=p, answers=a, choice=0, who="?") for p, a in held])
+            self._coded([Comparison(prompt=p, answers=a, choice=0, who="?") for p, a in rest])
         )
-        p_held = [ada.probability(prompt, *answers) for prompt, answers in held]
-        self.accuracy = expected_accuracy(margins.double().numpy(), p_held)
+        p_held = [ada.probability(prompt, *answers) for prompt, answers in rest]
+        self.accuracy = expected_accuracy(margins.tolist(), p_held)
         self.ceiling = bayes_accuracy(p_held)
         starts = [cut(story, SENTENCES)[0] for story in self.village.stories(prompts, start=PROMPTS_FROM)]
         self.prompts = [[self.writer.end, *self.writer.tokenizer.encode(start)] for start in starts]
@@ -104,9 +106,9 @@ class World:
     def _coded(self, judged: Sequence[Comparison]) -> list:
         return encode_comparisons(judged, self.writer.tokenizer, begin=self.writer.end, end=self.writer.end)
 
-    def _learned(self, judged: list[list[Comparison]], steps: int = 100) -> RewardModel:
+    def _learned(self, judged: Sequence[Comparison], steps: int = 100) -> RewardModel:
         model = RewardModel(self.writer.model, seed=self.seed)
-        batches = comparison_batches(self._coded(judged[0]), 32, generator=torch.Generator().manual_seed(self.seed))
+        batches = comparison_batches(self._coded(judged), 32, generator=torch.Generator().manual_seed(self.seed))
         optimizer = AdamW(decay_matrices_only(model, 0.1), learning_rate=3e-3, betas=(0.9, 0.95))
         schedule = lambda step: linear_warmup_cosine(step, steps=steps, warmup=5, final=0.02)
         train(model, batches, steps=steps, optimizer=optimizer, schedule=schedule, clip=1.0)
@@ -146,7 +148,7 @@ def experiment(
     beta: float = 1.0,
     prompts: int = 2,
     samples: int = 2000,
-    updates: int = 36,
+    updates: int = 60,
     make: Callable[..., World] = World,
 ) -> dict[str, object]:
     """Predict, then train, then look: plain numbers."""
@@ -158,7 +160,7 @@ def experiment(
     )
     forecast = {str(b): asdict(predicted(score_bn, gold_bn, b)) for b in (2 * beta, beta, beta / 2)}
     policy = copy.deepcopy(world.writer.model)
-    config = PPOConfig(beta=beta, learning_rate=1.5e-4, critic_learning_rate=1e-3, rollout=192, max_new_tokens=LONGEST,
+    config = PPOConfig(beta=beta, learning_rate=2e-4, critic_learning_rate=1e-3, rollout=256, max_new_tokens=LONGEST,
                        updates=updates, eos=world.writer.end, seed=seed)  # fmt: skip
     ppo = PPO(policy, world.writer.model, world.reward.score, config, critic=Critic(world.reward.trunk))
     record = [ppo.update(world.prompts) for _ in range(updates)]
@@ -188,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--beta", type=float, default=1.0)
     parser.add_argument("--prompts", type=int, default=2)
-    parser.add_argument("--updates", type=int, default=36)
+    parser.add_argument("--updates", type=int, default=60)
     parser.add_argument("--out", type=Path, help="the JSON file to write; without it the result is printed")
     chosen = parser.parse_args(arguments)
     runs = [experiment(s, beta=chosen.beta, prompts=chosen.prompts, updates=chosen.updates) for s in chosen.seeds]
