@@ -148,7 +148,7 @@ def experiment(
     beta: float = 1.0,
     prompts: int = 2,
     samples: int = 2000,
-    updates: int = 60,
+    updates: int = 36,
     make: Callable[..., World] = World,
 ) -> dict[str, object]:
     """Predict, then train, then look: plain numbers."""
@@ -160,7 +160,7 @@ def experiment(
     )
     forecast = {str(b): asdict(predicted(score_bn, gold_bn, b)) for b in (2 * beta, beta, beta / 2)}
     policy = copy.deepcopy(world.writer.model)
-    config = PPOConfig(beta=beta, learning_rate=2e-4, critic_learning_rate=1e-3, rollout=256, max_new_tokens=LONGEST,
+    config = PPOConfig(beta=beta, learning_rate=1.5e-4, critic_learning_rate=1e-3, rollout=192, max_new_tokens=LONGEST,
                        updates=updates, eos=world.writer.end, seed=seed)  # fmt: skip
     ppo = PPO(policy, world.writer.model, world.reward.score, config, critic=Critic(world.reward.trunk))
     record = [ppo.update(world.prompts) for _ in range(updates)]
@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--beta", type=float, default=1.0)
     parser.add_argument("--prompts", type=int, default=2)
-    parser.add_argument("--updates", type=int, default=60)
+    parser.add_argument("--updates", type=int, default=36)
     parser.add_argument("--out", type=Path, help="the JSON file to write; without it the result is printed")
     chosen = parser.parse_args(arguments)
     runs = [experiment(s, beta=chosen.beta, prompts=chosen.prompts, updates=chosen.updates) for s in chosen.seeds]
