@@ -215,6 +215,10 @@ layer 8  course        what turns the library into a course
     course/widgets_preferences.py PreferenceDesk: two answers, click the better one
     course/checks_19.py         checks of chapter 19: a loss, ties, a ceiling, the last token, length taken out
     course/widgets_19.py        the explorer of chapter 19: scores from comparisons, with error bars, beside the truth
+    course/abstention.py        does a model know what it does not know: a registry, a reward for silence
+    course/story_alignment.py   where PPO on story endings must land, from samples of the reference, and where it lands
+    course/checks_20.py         checks of chapter 20: the best policy, GAE, silence, two bugs in the rewards, a budget
+    course/widgets_20.py        the explorer of chapter 20: the exact optimum of the laboratory at every price
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/places.py            where the course lies on this machine

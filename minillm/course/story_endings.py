@@ -59,13 +59,16 @@ def cut(story: str, sentences: int = 4) -> tuple[str, str]:
 class Writer:
     """A GPT of two layers that has read the ends of village stories, with its tokenizer."""
 
-    def __init__(self, tokenizer: WordTokenizer, model: Decoder) -> None:
+    def __init__(self, tokenizer: WordTokenizer, model: Decoder, sentences: int = 4) -> None:
         self.tokenizer, self.model, self.end = tokenizer, model, tokenizer.special_ids["</s>"]
+        self.sentences = sentences  # of an ending
 
     @classmethod
-    def train(cls, village: Village, *, stories: int = 2000, steps: int = 300, seed: int = 0) -> "Writer":
+    def train(
+        cls, village: Village, *, stories: int = 2000, steps: int = 300, seed: int = 0, sentences: int = 4
+    ) -> "Writer":
         """Train it on the ends of the village's first stories, by the loop and the optimiser of chapter 09."""
-        ends = [" ".join(cut(story)) for story in village.stories(stories)]
+        ends = [" ".join(cut(story, sentences)) for story in village.stories(stories)]
         tokenizer = WordTokenizer.train("\n".join(ends), special_tokens=["</s>"])
         model = Decoder(
             DecoderConfig(
@@ -81,7 +84,7 @@ class Writer:
         with torch.no_grad():
             for parameter in {p for p in model.parameters() if p.ndim == 2}:
                 parameter.mul_(12**0.5)  # as in chapter 09: larger first weights for a narrow network
-        writer = cls(tokenizer, model)
+        writer = cls(tokenizer, model, sentences)
         rows = [[writer.end, *tokenizer.encode(text), writer.end] for text in ends]
         examples = [Example(tokens=row, answer=[False] + [True] * (len(row) - 1)) for row in rows]
         train(
@@ -104,7 +107,7 @@ class Writer:
 
     def questions(self, village: Village, n: int, *, start: int = HELD_OUT, seed: int = 0) -> list[Question]:
         """n prompts from stories that it never saw, each with two endings of its own that differ."""
-        prompts = [cut(story)[0] for story in village.stories(n + n // 10 + 2, start=start)]
+        prompts = [cut(story, self.sentences)[0] for story in village.stories(n + n // 10 + 2, start=start)]
         answers = self.write([prompt for prompt in prompts for _ in range(2)], seed)
         asked: dict[tuple[str, ...], Question] = {}
         for prompt, first, second in zip(prompts, answers[::2], answers[1::2], strict=True):
