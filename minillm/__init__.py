@@ -168,6 +168,7 @@ layer 6  alignment     a model is made to do what people prefer
     alignment/ppo_record.py     what an update did, in plain numbers
     alignment/ppo.py            PPO: thirty details, each numbered, cited and tested
     alignment/dpo.py            DPO: the policy as its own reward model, trained on comparisons directly
+    alignment/grpo.py           GRPO and RLOO: no critic, each answer judged by what the others earned
     alignment/laboratory.py     a world so small that the best policy is known exactly
     alignment/tabular.py        policies for it: a table, and a small GPT that was taught
 

@@ -39,10 +39,10 @@ def comparisons(lab, every):
     return PairBatch.of(pairs, first_wins)
 
 
-def trained(lab, steps=250, **options):
-    dpo, batch = dpo_of(lab, **options), comparisons(lab, every=3)
+def trained(lab, steps=120, **options):
+    dpo, batch = dpo_of(lab, **options), comparisons(lab, every=7)
     schedule = lambda step: linear_warmup_cosine(step, steps=steps, warmup=5, final=0.0)
-    optimizer = AdamW(dpo.policy.parameters(), 0.2, weight_decay=0.0)
+    optimizer = AdamW(dpo.policy.parameters(), 0.4, weight_decay=0.0)
     return dpo, train(dpo, [batch], steps=steps, optimizer=optimizer, schedule=schedule)
 
 
@@ -85,7 +85,10 @@ def test_the_gradient_is_that_of_the_formula(lab):
         for i in range(40):
             for j in range(i + 1, 40, 5):
                 z, p = BETA * (log_ratio[x, i] - log_ratio[x, j]), torch.sigmoid(score[i] - score[j])
-                total, pairs = total - p * torch.log(torch.sigmoid(z)) - (1 - p) * torch.log(torch.sigmoid(-z)), pairs + 1
+                total, pairs = (
+                    total - p * torch.log(torch.sigmoid(z)) - (1 - p) * torch.log(torch.sigmoid(-z)),
+                    pairs + 1,
+                )
     (total / pairs).backward()
     assert_close(ours, flat_gradient(dpo.policy), atol=1e-7, rtol=1e-4)
 
@@ -107,9 +110,10 @@ def test_hard_labels_pull_by_how_wrong_it_is(lab):
 # Where training ends
 
 
-def test_it_ends_at_the_optimum_of_ppo():
-    """Soft labels of every kind of pair: gap below 1 %, and the implicit reward is the score, slope 1."""
-    lab = Laboratory.small(1)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_it_ends_at_the_optimum_of_ppo(seed):
+    """Soft labels of 387 pairs: gap below 1 %, and the implicit reward is the score, slope 1."""
+    lab = Laboratory.small(seed)
     dpo, rows = trained(lab)
     assert lab.measure(dpo.policy, BETA).gap <= 0.01
     x, y = (r - r.mean(1, keepdim=True) for r in (lab.scores, rewards(dpo, lab)))
