@@ -219,6 +219,7 @@ layer 8  course        what turns the library into a course
     course/widgets_19.py        the explorer of chapter 19: scores from comparisons, with error bars, beside the truth
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
+    course/dashboard.py         Dashboard: a run of PPO while it runs, in twelve panels or a table
     course/places.py            where the course lies on this machine
     course/kernel.py            the kernel python3 is always this very Python
     course/notebooks.py         notebook files: one shape, and a run from the first cell to the last

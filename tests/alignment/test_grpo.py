@@ -150,8 +150,8 @@ def test_a_group_is_one_prompt_many_times():
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_table_reaches_the_optimum_of_ppo(seed):
     lab = Laboratory.small(seed)
-    grpo = trainer(lab, seed=seed, group=16)
-    rows = [grpo.update(lab.prompts) for _ in range(100)]
+    grpo = trainer(lab, seed=seed, group=16, updates=60)
+    rows = [grpo.update(lab.prompts) for _ in range(60)]
     found = lab.measure(grpo.policy, BETA)
     assert found.gap <= 0.01, found
     assert rows[-1].advantage_sd < 0.2 * rows[0].advantage_sd
