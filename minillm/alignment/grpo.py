@@ -23,6 +23,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
+from minillm.alignment.experience import Experience
 from minillm.alignment.ppo import PPO, Reward
 from minillm.alignment.ppo_config import PPOConfig
 from minillm.alignment.responses import Responses
@@ -64,7 +65,9 @@ class GRPOConfig(PPOConfig):
 
 
 class GRPO(PPO):
-    """PPO whose critic is the group. Rows of a record that speak of a critic are 0.
+    """PPO whose critic is the group. What a record says of a critic says nothing here.
+
+    With `divide_by_sd` the advantages keep the deviation 1 to the end, so that they no longer show when it is reached.
 
     >>> from minillm.transformer.decoder import Decoder, gpt2
     >>> policy = Decoder(gpt2(vocabulary=5, context=9, n_layer=1, n_head=2, d_model=4))
@@ -89,6 +92,10 @@ class GRPO(PPO):
     def values(self, responses: Responses) -> Tensor:
         """Nothing is expected: the baseline is in the advantages."""
         return torch.zeros(responses.real_bt.shape, device=responses.length_b.device)
+
+    def value_loss(self, batch: Experience) -> Tensor:
+        """Nobody guesses, so nobody is wrong."""
+        return torch.zeros(())
 
     def advantages(self, reward_bt: Tensor, value_bt: Tensor, real_bt: Tensor) -> Tensor:
         """What each answer earned beyond the others of its group, at each of its tokens."""

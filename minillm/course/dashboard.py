@@ -60,23 +60,23 @@ PANELS = (
     Panel(title="Length (tokens)", lines={"length": "length"}),
 )
 FIELDS = tuple(name for panel in PANELS for name in panel.lines)
-COLUMNS = {
-    "update": ("update", "d"),
-    "score": ("score", ".3f"),
-    "objective": ("J", ".3f"),
-    "kl": ("k1", ".3f"),
-    "kl_k3": ("k3", ".3f"),
-    "entropy_per_token": ("H/token", ".3f"),
-    "unique": ("unique", ".2f"),
-    "eos_rate": ("ended", ".2f"),
-    "length": ("length", ".1f"),
-    "ratio_error": ("|ratio-1|", ".0e"),
-    "approx_kl": ("move", ".4f"),
-    "clip_fraction": ("clipped", ".3f"),
-    "explained_variance": ("explained", ".2f"),
-    "advantage_sd": ("adv sd", ".3f"),
-    "policy_norm": ("grad", ".3f"),
-    "learning_rate": ("rate", ".1e"),
+COLUMNS = {  # field: title, width, format
+    "update": ("update", 6, "d"),
+    "score": ("score", 6, ".3f"),
+    "objective": ("J", 6, ".3f"),
+    "kl": ("k1", 6, ".3f"),
+    "kl_k3": ("k3", 6, ".3f"),
+    "entropy_per_token": ("H/token", 7, ".3f"),
+    "unique": ("unique", 6, ".2f"),
+    "eos_rate": ("ended", 6, ".2f"),
+    "length": ("length", 6, ".1f"),
+    "ratio_error": ("|ratio-1|", 9, ".0e"),
+    "approx_kl": ("move", 6, ".4f"),
+    "clip_fraction": ("clipped", 7, ".3f"),
+    "explained_variance": ("explained", 9, ".2f"),
+    "advantage_sd": ("adv sd", 6, ".3f"),
+    "policy_norm": ("grad", 6, ".3f"),
+    "learning_rate": ("rate", 7, ".1e"),
 }
 
 
@@ -213,17 +213,13 @@ def _blocks(x: list[int], y: list[float], of: Callable[[list[float]], float]) ->
 
 def header() -> str:
     """The names of the columns."""
-    return " ".join(f"{title:>{_width(title)}}" for title, _ in COLUMNS.values())
+    return " ".join(f"{title:>{width}}" for title, width, _ in COLUMNS.values())
 
 
 def line(row: "PPORecord") -> str:
     """An update as a line below `header`; a first ratio that is not 1 has a `!`."""
-    cells = [f"{getattr(row, name):>{_width(title)}{form}}" for name, (title, form) in COLUMNS.items()]
+    cells = [f"{getattr(row, name):>{width}{form}}" for name, (_, width, form) in COLUMNS.items()]
     return " ".join(cells) + (" !" if row.ratio_error > MOST_RATIO_ERROR else "")
-
-
-def _width(title: str) -> int:
-    return max(len(title), 6)
 
 
 def _thinned(records: "Sequence[PPORecord]", every: int) -> "list[PPORecord]":
