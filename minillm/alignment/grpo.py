@@ -18,6 +18,7 @@ Differs: the rest is PPO as it stands: sampling, the clipped loss, k1 in the rew
 Next:    minillm/alignment/laboratory.py
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -83,11 +84,10 @@ class GRPO(PPO):
     def __init__(self, policy: LanguageModel, reference: LanguageModel, reward: Reward, config: GRPOConfig) -> None:
         super().__init__(policy, reference, reward, config, critic=nn.Identity())
 
-    def deal(self, prompts: list[list[int]]) -> list[list[int]]:
+    def deal(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
         """Prompts in turn, each `group` times in a row."""
-        return [
-            list(prompt) for prompt in super().deal(prompts)[: self.config.prompts] for _ in range(self.config.group)
-        ]
+        some = super().deal(prompts)[: self.config.prompts]
+        return [list(prompt) for prompt in some for _ in range(self.config.group)]
 
     def values(self, responses: Responses) -> Tensor:
         """Nothing is expected: the baseline is in the advantages."""
