@@ -13,7 +13,7 @@ Paper:   Rafailov et al. 2023, "Direct Preference Optimization: Your Language Mo
 Names:   y₁ is "the first answer", with p = 1 the paper's y_w; z is `margin_b`.
 Differs: p may be any share. With `per_token` r is divided by the length |y| of the answer. That is no longer DPO: the
          policy goes to π_ref · exp(|y| (score + c(x)) / β), where c(x) makes it sum to 1, and no β brings it back.
-Next:    minillm/alignment/laboratory.py
+Next:    minillm/alignment/grpo.py
 """
 
 import copy
