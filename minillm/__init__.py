@@ -167,6 +167,8 @@ layer 6  alignment     a model is made to do what people prefer
     alignment/ppo_config.py     PPOConfig: what a run of PPO may decide
     alignment/ppo_record.py     what an update did, in plain numbers
     alignment/ppo.py            PPO: thirty details, each numbered, cited and tested
+    alignment/dpo.py            DPO: the policy as its own reward model, trained on comparisons directly
+    alignment/grpo.py           GRPO and RLOO: no critic, each answer judged by what the others earned
     alignment/laboratory.py     a world so small that the best policy is known exactly
     alignment/tabular.py        policies for it: a table, and a small GPT that was taught
 
@@ -221,6 +223,7 @@ layer 8  course        what turns the library into a course
     course/widgets_20.py        the explorer of chapter 20: the exact optimum of the laboratory at every price
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
+    course/dashboard.py         Dashboard: a run of PPO while it runs, in twelve panels or a table
     course/places.py            where the course lies on this machine
     course/kernel.py            the kernel python3 is always this very Python
     course/notebooks.py         notebook files: one shape, and a run from the first cell to the last

@@ -85,7 +85,7 @@ class PPO:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.beta, self.updates, self.steps = config.beta, 0, 0
         self.policy_optimizer = self._adam(policy)
-        self.critic_optimizer = self._adam(self.critic)
+        self.critic_optimizer = self._adam(self.critic) if any(True for _ in self.critic.parameters()) else None
         self.last: Experience | None = None
 
     def update(self, prompts: Sequence[Sequence[int]]) -> PPORecord:
@@ -203,7 +203,8 @@ class PPO:
                 value_loss = self.value_loss(batch)
                 self.steps += 1
                 steps.policy_norm.append(self.step(self.policy_optimizer, loss, self.rate))
-                steps.critic_norm.append(self.step(self.critic_optimizer, value_loss, self.critic_rate))
+                if self.critic_optimizer is not None:
+                    steps.critic_norm.append(self.step(self.critic_optimizer, value_loss, self.critic_rate))
                 steps.took(loss.item(), value_loss.item())
         return steps
 
@@ -273,7 +274,7 @@ class PPO:
             "policy": self.policy.state_dict(),
             "critic": self.critic.state_dict(),
             "policy_optimizer": self.policy_optimizer.state_dict(),
-            "critic_optimizer": self.critic_optimizer.state_dict(),
+            "critic_optimizer": self.critic_optimizer.state_dict() if self.critic_optimizer else {},
             "generator": self.generator.get_state(),
             "beta": self.beta,
             "updates": self.updates,
@@ -291,7 +292,8 @@ class PPO:
         self.policy.load_state_dict(state["policy"])
         self.critic.load_state_dict(state["critic"])
         self.policy_optimizer.load_state_dict(state["policy_optimizer"])
-        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+        if self.critic_optimizer is not None:
+            self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.generator.set_state(state["generator"].cpu())
         self.beta, self.updates, self.steps = state["beta"], state["updates"], state["steps"]
 

@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.rcsetup import cycler
+from PIL import Image
 
 from minillm.core.files import write_atomically
 
@@ -48,10 +49,10 @@ _STYLE = {
 class Figure:
     """A finished picture: PNG bytes with a title and a text alternative; the last line of a cell shows it."""
 
-    def __init__(self, png: bytes, *, title: str, alt: str) -> None:
-        if len(png) > MOST_BYTES:
+    def __init__(self, png: bytes, *, title: str, alt: str, most: int = MOST_BYTES) -> None:
+        if len(png) > most:
             raise ValueError(
-                f"title={title!r}: the picture has {len(png):,} bytes and may have {MOST_BYTES:,}; show fewer points"
+                f"title={title!r}: the picture has {len(png):,} bytes and may have {most:,}; show fewer points"
             )
         self.png, self.title, self.alt = png, title, alt
 
@@ -79,7 +80,8 @@ class Figure:
 class Drawing:
     """An empty figure with one pair of axes, for a chart that the functions below do not offer.
 
-    Draw on `.axes` inside a `with` block, then take `.figure`. No pyplot, so nothing is left open.
+    Draw on `.axes` inside a `with` block, then take `.figure`. No pyplot, so nothing is left open. With `panels`, rows
+    and columns of small axes that share their x, draw on each of `.panels`; the title stands above them all.
 
     >>> with Drawing(title="A step", alt="The line rises from 0 to 1 at 2 s.", x_label="time (s)",
     ...              y_label="level (no unit)") as drawing:
@@ -91,7 +93,15 @@ class Drawing:
     figure: Figure
 
     def __init__(
-        self, *, title: str, alt: str, x_label: str = "", y_label: str = "", height: float = 4.2, width: float = 8.0
+        self,
+        *,
+        title: str,
+        alt: str,
+        x_label: str = "",
+        y_label: str = "",
+        height: float = 4.2,
+        width: float = 8.0,
+        panels: tuple[int, int] = (1, 1),
     ) -> None:
         if not title.strip():
             raise ValueError(f"title={title!r} is empty; a title says what is compared, such as 'Loss over training'")
@@ -102,10 +112,17 @@ class Drawing:
             self._canvas = Canvas(figsize=(width, height), dpi=100, layout="constrained")
             self._canvas.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr]
             FigureCanvasAgg(self._canvas)
-            self.axes: Axes = self._canvas.subplots()
-            self.axes.set_title(drawable(title))
-            self.axes.set_xlabel(drawable(x_label))
-            self.axes.set_ylabel(drawable(y_label))
+            grid = self._canvas.subplots(*panels, squeeze=False, sharex=True)
+            self.panels: list[Axes] = list(grid.flat)
+            self.axes = self.panels[0]
+            if panels == (1, 1):
+                self.axes.set_title(drawable(title))
+            else:
+                self._canvas.suptitle(drawable(title), x=0.01, ha="left", fontsize=13, weight="bold")
+            for axes in grid[-1]:
+                axes.set_xlabel(drawable(x_label))
+            for axes in grid[:, 0]:
+                axes.set_ylabel(drawable(y_label))
 
     def __enter__(self) -> "Drawing":
         self._open_style = _style()
@@ -118,7 +135,9 @@ class Drawing:
                 stream = io.BytesIO()
                 # no Software field: the same bytes from every version that draws the same pixels
                 self._canvas.savefig(stream, format="png", metadata={"Software": None})
-                self.figure = Figure(stream.getvalue(), title=self.title, alt=self.alt)
+                one = len(self.panels) == 1
+                png = stream.getvalue() if one else _in_256_colours(stream)
+                self.figure = Figure(png, title=self.title, alt=self.alt, most=MOST_BYTES if one else 2 * MOST_BYTES)
         finally:
             self._open_style.__exit__(None, None, None)
 
@@ -128,6 +147,13 @@ class Drawing:
             self._canvas.legend(loc="outside lower center", ncols=min(len(names), 4))
         elif len(names) > 1:
             self.axes.legend(loc="best")
+
+
+def _in_256_colours(stream: io.BytesIO) -> bytes:
+    """A PNG with a palette: a third of the bytes, which the many small letters of panels need."""
+    few = io.BytesIO()
+    Image.open(stream).convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE).save(few, "png", optimize=True)
+    return few.getvalue()
 
 
 def drawable(text: str) -> str:

@@ -6,7 +6,7 @@ shown. On a terminal a bar runs on stderr and ends as one plain line. Into a pip
 
     train(model, batches, …, callbacks=[LivePlot(floor=("entropy", 1.21))])
 
-Next:    minillm/course/places.py
+Next:    minillm/course/dashboard.py
 """
 
 import math
@@ -74,7 +74,7 @@ class LivePlot:
         """Take in a row of the record."""
         if self._surface is None:
             self._start_over()
-            self._surface = _pick_surface()
+            self._surface = pick_surface(_Terminal)
         self._waiting.append(step.loss * self.scale)
         self._last_step = step.step
         if step.step % (self.every or max(1, step.steps // _POINTS)) == 0 or step.step == step.steps:
@@ -127,11 +127,16 @@ def _direction(losses: list[float]) -> str:
     return "falls" if finite[-1] < finite[0] else "rises"
 
 
-def _pick_surface() -> Any:
+def pick_surface(terminal: Callable[[], Any]) -> Any:
+    """Where a live picture is shown: `show(plot, step)` during the run, `finish(plot)` at its end.
+
+    `plot` has `x`, its points so far, and `figure`. In a notebook it is redrawn in place; where a terminal watches,
+    `terminal()` makes what writes there; elsewhere nothing is shown.
+    """
     where, quiet = audience(), bool(os.environ.get(QUIET))
     if where == "notebook":
         return _Notebook(final_only=quiet)
-    return _Terminal() if where == "terminal" and not quiet else _Nowhere()
+    return terminal() if where == "terminal" and not quiet else _Nowhere()
 
 
 class _Nowhere:
