@@ -167,10 +167,10 @@ layer 6  alignment     a model is made to do what people prefer
     alignment/ppo_config.py     PPOConfig: what a run of PPO may decide
     alignment/ppo_record.py     what an update did, in plain numbers
     alignment/ppo.py            PPO: thirty details, each numbered, cited and tested
-    alignment/dpo.py            DPO: the policy as its own reward model, trained on comparisons directly
-    alignment/grpo.py           GRPO and RLOO: no critic, each answer judged by what the others earned
     alignment/laboratory.py     a world so small that the best policy is known exactly
     alignment/tabular.py        policies for it: a table, and a small GPT that was taught
+    alignment/dpo.py            DPO: the policy as its own reward model, trained on comparisons directly
+    alignment/grpo.py           GRPO and RLOO: no critic, each answer judged by what the others earned
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
@@ -219,11 +219,11 @@ layer 8  course        what turns the library into a course
     course/widgets_19.py        the explorer of chapter 19: scores from comparisons, with error bars, beside the truth
     course/abstention.py        does a model know what it does not know: a registry, a reward for silence
     course/story_alignment.py   where PPO on story endings must land, from samples of the reference, and where it lands
+    course/dashboard.py         Dashboard: a run of PPO while it runs, in twelve panels or a table
     course/checks_20.py         checks of chapter 20: the best policy, GAE, silence, two bugs in the rewards, a budget
-    course/widgets_20.py        the explorer of chapter 20: the exact optimum of the laboratory at every price
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
-    course/dashboard.py         Dashboard: a run of PPO while it runs, in twelve panels or a table
+    course/widgets_20.py        the explorer of chapter 20: the exact optimum of the laboratory at every price
     course/places.py            where the course lies on this machine
     course/kernel.py            the kernel python3 is always this very Python
     course/notebooks.py         notebook files: one shape, and a run from the first cell to the last
