@@ -321,12 +321,12 @@ class Decoder(LanguageModel):
                 f"the most that this model reads; {context - past} would fit, or take a model with context={past + t}"
             )
         place = torch.arange(past, past + t, device=device)
-        pad_b = None if cache is None else cache.pad_b
-        given, positions = positions, place if positions is None else positions
-        if given is None and pad_b is not None:
-            positions = (place - pad_b[:, None]).clamp(min=0)
+        given, pad_b = positions, None if cache is None else cache.pad_b
+        if positions is None:
+            positions = place if pad_b is None else (place - pad_b[:, None]).clamp(min=0)
         if self.smear is not None:
-            x_btd = x_btd + self.smear * before(x_btd, cache)
+            follows = 1 if given is None else (given > 0)[..., None]  # not the first of a text in a packed row
+            x_btd = x_btd + self.smear * before(x_btd, cache) * follows
         if self.config.positions == "sinusoidal":
             x_btd = x_btd * self.config.d_model**0.5
         if self.positions is not None:  # our own positions lie within the context: to look would make a GPU wait
