@@ -217,6 +217,7 @@ layer 8  course        what turns the library into a course
     course/widgets_preferences.py PreferenceDesk: two answers, click the better one
     course/checks_19.py         checks of chapter 19: a loss, ties, a ceiling, the last token, length taken out
     course/widgets_19.py        the explorer of chapter 19: scores from comparisons, with error bars, beside the truth
+    course/stored_results.py    results that are too slow for a chapter: made by a command, stored, shown
     course/abstention.py        does a model know what it does not know: a registry, a reward for silence
     course/story_alignment.py   where PPO on story endings must land, from samples of the reference, and where it lands
     course/dashboard.py         Dashboard: a run of PPO while it runs, in twelve panels or a table

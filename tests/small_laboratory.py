@@ -18,8 +18,8 @@ def random_plan(lab, seed, spread=0.7):
     return [(log_p + z).log_softmax(-1) for log_p, z in zip(lab.reference, noise, strict=True)]
 
 
-def settings(lab, **options):
-    """A `PPOConfig` for a laboratory."""
+def settings(lab, kind=PPOConfig, **options):
+    """A `PPOConfig`, or one of its kind, for a laboratory."""
     usual = {
         "beta": BETA,
         "learning_rate": 0.1,
@@ -29,7 +29,7 @@ def settings(lab, **options):
         "eos": lab.eos,
         "allowed_tokens": lab.allowed,
     }
-    return PPOConfig(**(usual | options))
+    return kind(**(usual | options))
 
 
 def trainer(kind=PPO, lab=None, plan=None, reward=None, **options):

@@ -18,7 +18,6 @@ Next:    minillm/course/progress.py
 
 import argparse
 import copy
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -31,7 +30,7 @@ from torch import Tensor
 from minillm.alignment.ppo import PPO
 from minillm.alignment.ppo_config import PPOConfig
 from minillm.alignment.ppo_record import PPORecord
-from minillm.core.files import write_atomically
+from minillm.course.stored_results import show_or_store
 from minillm.training.loop import train
 from minillm.training.muon import muon_with_adamw, polar_express
 from minillm.training.optim import AdamW, linear_warmup_cosine
@@ -204,26 +203,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a registry for each (about 30 s each)")
     parser.add_argument("--out", type=Path, help="the JSON file to write; without it the result is printed")
     chosen = parser.parse_args(arguments)
-    text = json.dumps([_rounded(experiment(seed)) for seed in chosen.seeds], indent=1)
-    if chosen.out is None:
-        print(text)
-    else:
-        write_atomically(chosen.out, text + "\n")
+    show_or_store([experiment(seed) for seed in chosen.seeds], chosen.out)
     return 0
 
 
 def _train(model: Decoder, batches: Iterator[Tensor], steps: int, optimizer: object) -> None:
     schedule = lambda step: linear_warmup_cosine(step, steps=steps, warmup=min(10, steps), final=0.02)
     train(model, batches, steps=steps, optimizer=optimizer, schedule=schedule)  # type: ignore[arg-type]
-
-
-def _rounded(value: object) -> object:
-    """Four digits are what a reader can use."""
-    if isinstance(value, float):
-        return round(value, 4)
-    if isinstance(value, dict):
-        return {name: _rounded(part) for name, part in value.items()}
-    return [_rounded(part) for part in value] if isinstance(value, list) else value
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ Next:    minillm/course/abstention.py
 
 import argparse
 import copy
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -38,7 +37,7 @@ from minillm.alignment.responses import (
     side_by_side,
 )
 from minillm.alignment.reward import RewardModel, comparison_batches, encode_comparisons
-from minillm.core.files import write_atomically
+from minillm.course.stored_results import show_or_store
 from minillm.course.story_endings import LONGEST, Writer, cut, mood
 from minillm.text.village import Village
 from minillm.training.loop import train
@@ -194,20 +193,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="the JSON file to write; without it the result is printed")
     chosen = parser.parse_args(arguments)
     runs = [experiment(s, beta=chosen.beta, prompts=chosen.prompts, updates=chosen.updates) for s in chosen.seeds]
-    text = json.dumps([_rounded(run) for run in runs], indent=1)
-    if chosen.out is None:
-        print(text)
-    else:
-        write_atomically(chosen.out, text + "\n")
+    show_or_store(runs, chosen.out)
     return 0
-
-
-def _rounded(value: object) -> object:
-    if isinstance(value, float):
-        return round(value, 4)
-    if isinstance(value, dict):
-        return {name: _rounded(part) for name, part in value.items()}
-    return [_rounded(part) for part in value] if isinstance(value, list) else value
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from small_laboratory import (
     flat_gradient,
     in_proportion,
     random_plan,
+    settings,
 )
 from torch.testing import assert_close
 
@@ -25,16 +26,7 @@ pytestmark = pytest.mark.no_promises  # loops; the network below keeps the promi
 
 
 def config(lab, **options):
-    usual = {
-        "beta": BETA,
-        "learning_rate": 0.1,
-        "rollout": 256,
-        "max_new_tokens": lab.length,
-        "updates": 100,
-        "eos": lab.eos,
-        "allowed_tokens": lab.allowed,
-    }
-    return GRPOConfig(**(usual | options))
+    return settings(lab, GRPOConfig, **options)
 
 
 def trainer(lab, plan=None, reward=None, **options):
