@@ -13,9 +13,13 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # Triton 3.9 warns when it must choose for us
 
-torch.set_num_threads(1)  # the networks of the tests are so small that two threads take three times as long as one
-
 WITHOUT_ARRAYS = {"course", "rules", "notebooks"}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The networks of the tests are so small that two threads take three times as long as one; some tests set others."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
