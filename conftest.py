@@ -18,7 +18,7 @@ WITHOUT_ARRAYS = {"course", "rules", "notebooks"}
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """The networks of the tests are so small that two threads take three times as long as one; some tests set others."""
+    """Networks as small as those of the tests take three times as long on two threads; some tests set others."""
     torch.set_num_threads(1)
 
 
