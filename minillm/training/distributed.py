@@ -151,7 +151,8 @@ def _what_failed(lines: list[str], processes: int) -> str:
     killed = re.findall(r"rank +: (\d+).*\n *exitcode +: (-\d+)", "\n".join(lines))
     if own or (blocks and not killed):
         return "\n".join((own or blocks)[0])
-    known = [f"rank {rank} by signal {-int(code)}" for rank, code in killed]
+    first = [one for one in killed if one[1] != "-15"] or killed  # the launcher ends the others by signal 15
+    known = [f"rank {rank} by signal {-int(code)}" for rank, code in first]
     return f"one of {processes} processes was killed: {', '.join(known) or 'see the output above'}"
 
 

@@ -13,7 +13,7 @@ from spread_worker import GPT2, LLAMA, SMEAR, START, STEPS, WAYS, gathers, go_on
 from torch.testing import assert_close
 
 from minillm.training.checkpoint import load_checkpoint
-from minillm.training.distributed import Process, ProcessesFailed, launch, process_group
+from minillm.training.distributed import Process, ProcessesFailed, _what_failed, launch, process_group
 from minillm.training.pipeline import Pipelined
 from minillm.training.sharding import Spread
 from minillm.transformer.decoder import Decoder, DecoderConfig, gpt2, llama
@@ -173,3 +173,11 @@ def test_more_processes_than_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match="4 processes on this machine need a GPU each, but it has 2; start 2"):
         distributed._device(1, 4)
+
+
+def test_who_was_ended_by_the_launcher_is_not_blamed():
+    told = "\n".join(
+        f"  rank      : {rank} (local_rank: {rank})\n  exitcode  : {code}" for rank, code in ((0, -15), (1, -9))
+    )
+    said = _what_failed(told.splitlines(), 2)
+    assert said == "one of 2 processes was killed: rank 1 by signal 9"
