@@ -1,11 +1,14 @@
-"""Where the course lies on this machine: the folder with `notebooks/`, `exercises/` and `solutions/`.
+"""Where things lie on this machine: the course's `notebooks/`, `exercises/`, `solutions/`, and what the learner makes.
 
 A checkout has them; a wheel holds only the library, so that commands which need notebooks say how to get them.
 
 Next:    minillm/course/notebooks.py
 """
 
+import os
 from pathlib import Path
+
+FOLDER = "MINILLM_FOLDER"
 
 
 class NoCourse(ValueError):
@@ -25,6 +28,19 @@ def find_course(start: Path | None = None) -> Path:
         "the notebooks of the course are not here: minillm was installed without them. Get the course's folder "
         "(git clone, or unpack its archive), go there, and run: pip install -c constraints.txt -e ."
     )
+
+
+def learner_folder() -> Path:
+    """Where a learner's own things are kept: progress, conversations, likes, trained stages. It may not exist yet.
+
+    `my/` in the course's folder, else in the folder one is in; the environment variable MINILLM_FOLDER names another.
+    """
+    if named := os.environ.get(FOLDER):
+        return Path(named).expanduser().absolute()
+    try:
+        return find_course() / "my"
+    except NoCourse:
+        return Path.cwd() / "my"
 
 
 def is_course(folder: Path) -> bool:
