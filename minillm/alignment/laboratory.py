@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from minillm.alignment.responses import mask_of, next_log_probabilities, side_by_side
+from minillm.core.settings import check_whole_numbers
 from minillm.neural.language_model import LanguageModel
 
 Plan = list[Tensor]  # for each depth d: float64 (prompts, letters ** d states, letters + 1 actions)
@@ -59,9 +60,7 @@ class Laboratory:
     def __init__(
         self, *, letters: int, length: int, prompts: int, seed: int = 0, reference: Plan | None = None
     ) -> None:
-        for name, value in (("letters", letters), ("length", length), ("prompts", prompts)):
-            if value < 1:
-                raise ValueError(f"{name}={value!r} must be at least 1; {name}=3 works")
+        check_whole_numbers({"letters": (letters, 3), "length": (length, 3), "prompts": (prompts, 3)})
         self.letters, self.length, self.seed = letters, length, seed
         self.eos, self.start, self.vocabulary = letters, letters + 1, letters + 2
         self.allowed = tuple(range(letters + 1))

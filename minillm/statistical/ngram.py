@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, Self, get_args
 
 import numpy as np
 
+from minillm.core.settings import check_whole_numbers
 from minillm.statistical import arpa, information
 from minillm.statistical.ngram_counts import (
     END_ID,
@@ -72,8 +73,9 @@ class NGramModel:
         vocabulary: Iterable[str] | None = None,
         min_count: int = 1,
     ) -> None:
-        if not isinstance(order, int) or not 1 <= order <= MAX_ORDER:
-            raise ValueError(f"order={order!r} must be a whole number from 1 to {MAX_ORDER}; 3 is usual")
+        check_whole_numbers({"order": (order, 3), "min_count": (min_count, 1)})
+        if order > MAX_ORDER:
+            raise ValueError(f"order={order} must be at most {MAX_ORDER}; order=3 is usual")
         if smoothing not in get_args(Smoothing):
             raise ValueError(f"smoothing={smoothing!r} is not known; use one of {', '.join(get_args(Smoothing))}")
         if not 0 < k < math.inf:
@@ -87,8 +89,6 @@ class NGramModel:
             raise ValueError(f"discount={discount!r} must be a number in [0, 1] or {order} of them, e.g. 0.75")
         if isinstance(vocabulary, str):
             raise ValueError(f"vocabulary={vocabulary[:30]!r} is one string; give the words as a list or set")
-        if min_count < 1:
-            raise ValueError(f"min_count={min_count!r} must be at least 1; 1 keeps every word")
         self.order, self.smoothing, self.k, self.weights, self.min_count = order, smoothing, k, weights, min_count
         self.discounts = None if discounts is None else [(d, d, d) for d in discounts]
         self._given = None if vocabulary is None else tuple(vocabulary)

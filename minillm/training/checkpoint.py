@@ -34,6 +34,7 @@ from safetensors import SafetensorError
 
 from minillm.core.files import sync_folder, write_atomically
 from minillm.core.runtime import package_versions
+from minillm.core.settings import check_whole_numbers
 from minillm.core.tensor_files import WHOLE, StoredTensors, write_tensors
 from minillm.training.loop import Step
 from minillm.training.state_tree import pack, unpack
@@ -57,8 +58,8 @@ def save_checkpoint(folder: str | os.PathLike[str], state: Mapping[str, Any], *,
     ...     saved_steps(folder), load_checkpoint(folder)
     ([2, 3], (3, {'weight': tensor([3, 3])}))
     """
-    if not isinstance(step, int) or step < 0 or keep < 1:
-        raise ValueError(f"step={step!r} must be a whole number of at least 0, and keep={keep!r} at least 1; keep=2")
+    check_whole_numbers({"step": (step, 0)}, least=0)
+    check_whole_numbers({"keep": (keep, 2)})
     folder = Path(folder)
     before = saved_steps(folder)
     if before and before[-1] > step:
@@ -145,9 +146,10 @@ class Checkpoints:
         settings: Mapping[str, Any] | None = None,
         write: bool = True,
     ) -> None:
-        if every < 1 or keep < 1 or not parts:
-            raise ValueError(f"every={every!r} and keep={keep!r} must be at least 1 and parts={parts!r} name something;"
-                             " for example {'model': model, 'optimizer': optimizer, 'batches': batches}")  # fmt: skip
+        check_whole_numbers({"every": (every, 100), "keep": (keep, 2)})
+        if not parts:
+            raise ValueError(f"parts={parts!r} must name something that changes; "
+                             "{'model': model, 'optimizer': optimizer, 'batches': batches} works")  # fmt: skip
         for name, part in parts.items():
             both = hasattr(part, "state_dict") and hasattr(part, "load_state_dict")
             if not (both or isinstance(part, torch.Generator)):

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from minillm.core.files import write_atomically
+from minillm.core.settings import check_whole_numbers
 from minillm.training.loop import Step
 from minillm.transformer.costs import training_flops
 from minillm.transformer.decoder import DecoderConfig
@@ -46,8 +47,7 @@ class Throughput:
 
     def __init__(self, config: DecoderConfig, *, batch: int, t: int, peak: float | None = None, window: int = 10,
                  say: Callable[[str], object] | None = None) -> None:  # fmt: skip
-        if window < 1:
-            raise ValueError(f"window={window} must be at least 1 step; 10 works")
+        check_whole_numbers({"window": (window, 10)})
         self.config, self.batch, self.t, self.peak, self.window, self.say = config, batch, t, peak, window, say
         self.tokens_a_second, self.mfu = 0.0, None
         self._at: list[float] = []

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minillm.core.runtime import pick_dtype
+from minillm.core.settings import check_whole_numbers
 from minillm.training.muon import muon_with_adamw, polar_express
 from minillm.training.optim import AdamW, decay_matrices_only
 from minillm.transformer.block import MLPName, NormName
@@ -54,9 +55,7 @@ class Recipe:
     seed: int = 0  # of the first parameters
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be at least 1; the default works")
+        check_whole_numbers({"steps": (self.steps, 110), "batch": (self.batch, 12)})
         if not (self.learning_rate > 0 and self.embedding_rate > 0):
             raise ValueError(
                 f"learning_rate={self.learning_rate!r} and embedding_rate={self.embedding_rate!r} must be above 0; "

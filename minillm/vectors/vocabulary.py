@@ -14,6 +14,8 @@ from itertools import chain
 
 import numpy as np
 
+from minillm.core.settings import check_whole_numbers
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NumberedText:
@@ -32,8 +34,7 @@ def number_words(sentences: Iterable[Sequence[str]], min_count: int = 1) -> Numb
     >>> text.words, text.id_n.tolist(), text.sentence_n.tolist()
     (['the', 'dog'], [0, 0, 1, 0, 1], [0, 0, 0, 1, 1])
     """
-    if not isinstance(min_count, int) or min_count < 1:
-        raise ValueError(f"min_count={min_count!r} must be a whole number from 1; 2 drops the words that occur once")
+    check_whole_numbers({"min_count": (min_count, 2)})
     if isinstance(sentences, str):
         raise ValueError("sentences is one string; give lists of words, such as [text.lower().split()]")
     sentences = list(sentences)

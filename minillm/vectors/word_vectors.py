@@ -19,6 +19,7 @@ from typing import Self
 import numpy as np
 
 from minillm.core.files import write_atomically
+from minillm.core.settings import check_whole_numbers
 
 
 class WordVectors:
@@ -117,8 +118,7 @@ class WordVectors:
         return x_d / length if length else x_d
 
     def _nearest(self, query_d: np.ndarray, left_out: set[int], n: int) -> list[tuple[str, float]]:
-        if not isinstance(n, int) or n < 1:
-            raise ValueError(f"n={n!r} must be a whole number from 1; 10 works")
+        check_whole_numbers({"n": (n, 10)})
         length_v = np.linalg.norm(self.vectors, axis=1)
         cosine_v = self.vectors @ query_d / np.where(length_v > 0, length_v, 1)
         cosine_v[list(left_out)] = -math.inf

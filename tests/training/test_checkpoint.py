@@ -249,7 +249,7 @@ def test_a_damaged_json_file_does_not_cost_its_tensors(two):
 @pytest.mark.parametrize("what", ["step", "keep", "data"])
 def test_what_cannot_be_saved(tmp_path, what):
     options = {"step": -1} if what == "step" else {"step": 1, "keep": 0} if what == "keep" else {"step": 1}
-    with pytest.raises(ValueError, match=r"step=-1 must|keep=0 at|state\['x'\] is a object"):
+    with pytest.raises(ValueError, match=r"step=-1 must|keep=0 must|state\['x'\] is a object"):
         save_checkpoint(tmp_path, {"x": object() if what == "data" else 1}, **options)
     assert names(tmp_path) == []
 

@@ -72,7 +72,7 @@ def test_other_settings_other_parts_and_another_model_are_named(tmp_path):
 
 @pytest.mark.parametrize("parts", [{}, {"batches": iter([1])}, {"draws": 3}], ids=str)
 def test_parts_that_have_no_state(tmp_path, parts):
-    with pytest.raises(ValueError, match=r"name something|cannot tell where it stands"):
+    with pytest.raises(ValueError, match=r"parts={} must name something|cannot tell where it stands"):
         Checkpoints(tmp_path, parts)
 
 
