@@ -11,6 +11,8 @@ Differs: states are whole texts, not what a teacher thinks worth knowing of them
 Next:    minillm/alignment/ppo.py
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -85,11 +87,9 @@ def taught_decoder(
     >>> lab.measure(policy, beta=1.0).kl < 0.02
     True
     """
-    model = Decoder(gpt2(vocabulary=lab.vocabulary, context=lab.context, n_layer=n_layer, n_head=n_head,
-                         d_model=d_model, seed=seed))  # fmt: skip
-    with torch.no_grad():  # GPT-2's first numbers have the standard deviation 0.02, too small for so narrow a stream
-        for parameter in model.parameters():
-            parameter.mul_(d_model**-0.5 / 0.02 if parameter.ndim == 2 else 1.0)
+    config = gpt2(vocabulary=lab.vocabulary, context=lab.context, n_layer=n_layer, n_head=n_head, d_model=d_model,
+                  seed=seed)  # fmt: skip
+    model = Decoder(replace(config, first_scale=d_model**-0.5 / 0.02))  # a standard deviation of 1/√d
     optimizer = AdamW(model.parameters(), 3e-3, weight_decay=0.0)
     p = lab.log_probabilities(lab.source).exp()
     for step in range(1, steps + 1):

@@ -100,11 +100,16 @@ def balanced_by_bias(bias_speed: float = 0.01) -> MoEConfig:
 def reader(moe: MoEConfig | None = None, d_hidden: int = ACTIVE) -> DecoderConfig:
     """Two blocks of Llama's kind with ALiBi, which reads on beyond the pieces of training (chapter 10).
 
+    Its MLPs begin as large as in a model of width 768, as in that chapter.
+
     >>> reader(experts()).moe.n_expert
     8
     """
     config = llama(vocabulary=1024, context=1024, n_layer=2, n_head=4, d_model=D_MODEL, tied=True)
-    return replace(config, positions="alibi", moe=moe, d_hidden=d_hidden if moe is None else None)
+    scale = math.sqrt(768 / D_MODEL)
+    return replace(
+        config, positions="alibi", moe=moe, d_hidden=d_hidden if moe is None else None, first_mlp_scale=scale
+    )
 
 
 CONFIGS = {
@@ -117,13 +122,8 @@ CONFIGS = {
 
 
 def new_reader(config: DecoderConfig, seed: int = 0) -> Decoder:
-    """A decoder before training. Its MLPs begin as large as in a model of width 768, as in chapter 10."""
-    model = Decoder(replace(config, seed=seed))
-    with torch.no_grad():
-        for name, matrix in model.named_parameters():
-            if name.endswith(("gate.weight", "up.weight", "down.weight")):
-                matrix.mul_(math.sqrt(768 / D_MODEL))
-    return model
+    """A decoder before training."""
+    return Decoder(replace(config, seed=seed))
 
 
 def fit(

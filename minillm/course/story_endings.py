@@ -78,12 +78,10 @@ class Writer:
                 n_head=4,
                 d_model=64,
                 positions="alibi",
+                first_scale=12**0.5,  # as in chapter 09: larger first weights for a narrow network
                 seed=seed,
             )
         )
-        with torch.no_grad():
-            for parameter in {p for p in model.parameters() if p.ndim == 2}:
-                parameter.mul_(12**0.5)  # as in chapter 09: larger first weights for a narrow network
         writer = cls(tokenizer, model, sentences)
         rows = [[writer.end, *tokenizer.encode(text), writer.end] for text in ends]
         examples = [Example(tokens=row, answer=[False] + [True] * (len(row) - 1)) for row in rows]

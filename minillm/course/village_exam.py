@@ -92,12 +92,15 @@ class VillageExam:
         """The model that read all that, trained when first asked for (some seconds). Take copies."""
         model = Decoder(
             DecoderConfig(
-                vocabulary=len(self.tokenizer.vocab), context=128, n_layer=2, n_head=4, d_model=64, positions="rope"
+                vocabulary=len(self.tokenizer.vocab),
+                context=128,
+                n_layer=2,
+                n_head=4,
+                d_model=64,
+                positions="rope",
+                first_scale=12**0.5,  # the usual 0.02 is for a stream twelve times as wide
             )
         )
-        with torch.no_grad():
-            for matrix in {p for p in model.parameters() if p.ndim == 2}:
-                matrix.mul_(12**0.5)  # the usual 0.02 is for a stream twelve times as wide
         order = shuffled(len(self.texts), self.generator)
         stream_n = token_stream([self.texts[i] for i in order], self.tokenizer, self.end)
         batches = random_chunks(stream_n, b=16, t=48, generator=self.generator)

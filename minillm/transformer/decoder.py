@@ -14,6 +14,7 @@ Next:    minillm/transformer/costs.py
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -37,7 +38,8 @@ PositionName = Literal["learned", "sinusoidal", "rope", "alibi", "none"]
 class DecoderConfig:
     """What a `Decoder` is made of. The defaults are GPT-2's; `gpt2` and `llama` below name whole families.
 
-    It has more fields than is our habit: each is one that some published checkpoint sets.
+    It has more fields than is our habit: each is one that some published checkpoint sets or some
+    chapter tries.
     """
 
     vocabulary: int  # tokens, numbered from 0
@@ -59,6 +61,8 @@ class DecoderConfig:
     qk_norm: bool = False  # RMSNorm of every query and key
     smear: bool = False  # each embedding takes a learned share of the one before it
     zero_out: bool = False  # what blocks add begins at 0: at first the stream runs through untouched
+    first_scale: float = 1.0  # of all first matrices, times GPT-2's: a stream narrower than its 768 wants larger ones
+    first_mlp_scale: float = 1.0  # of those inside the MLPs and experts, besides
     bias: bool = True  # of all linear maps but the last, and of LayerNorm
     tied: bool = True  # the scores use the table of embeddings
     dropout: float = 0.0  # of embeddings, attention weights and what each part adds, in training
@@ -67,6 +71,9 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         names = ("vocabulary", "context", "n_layer") + ("window",) * (self.window is not None)
         check_whole_numbers({name: (getattr(self, name), 8) for name in names})
+        for name in ("first_scale", "first_mlp_scale"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be a number above 0; {name}=1.0 is GPT-2's")
         if self.positions not in PositionName.__args__:
             raise ValueError(f"positions={self.positions!r} must be one of {', '.join(PositionName.__args__)}")
         if self.moe is not None and (self.moe.d_model != self.d_model or self.d_hidden is not None):
@@ -126,20 +133,9 @@ def gpt2(
     >>> gpt2(n_layer=2, n_head=2, d_model=8, vocabulary=50, context=16).mlp
     'gelu_tanh'
     """
-    return DecoderConfig(
-        vocabulary=vocabulary,
-        context=context,
-        n_layer=n_layer,
-        n_head=n_head,
-        d_model=d_model,
-        norm="layer",
-        mlp="gelu_tanh",
-        positions="learned",
-        bias=True,
-        tied=True,
-        dropout=dropout,
-        seed=seed,
-    )
+    return DecoderConfig(vocabulary=vocabulary, context=context, n_layer=n_layer, n_head=n_head, d_model=d_model,
+                         norm="layer", mlp="gelu_tanh", positions="learned", bias=True, tied=True, dropout=dropout,
+                         seed=seed)  # fmt: skip
 
 
 def llama(
@@ -186,8 +182,8 @@ class Decoder(LanguageModel):
     """Tokens (b, t) in, logits (b, t, v) of each next token out.
 
     Initialisation, from the seed of the configuration, is GPT-2's: every matrix normal with standard deviation 0.02,
-    those that add to the stream 0.02 / √(2 · n_layer); biases 0, norms 1. `fused=False` takes the attention that is
-    written out.
+    those that add to the stream 0.02 / √(2 · n_layer), all times `first_scale`; biases 0, norms 1. `fused=False` takes
+    the attention that is written out.
 
     >>> model = Decoder(llama(vocabulary=11, context=8, n_layer=2, n_head=2, d_model=4))
     >>> model(torch.tensor([[1, 2, 3, 4, 5]])).shape
@@ -221,7 +217,9 @@ class Decoder(LanguageModel):
             if parameter.ndim == 2:
                 adds = name.endswith(("attention.out.weight", ".down.weight"))
                 small = 0.0 if self.config.zero_out else 0.02 * (2 * self.config.n_layer) ** -0.5
-                parameter.normal_(std=small if adds else 0.02, generator=generator)
+                parameter.normal_(std=small if adds else 0.02, generator=generator).mul_(self.config.first_scale)
+                if name.endswith(("gate.weight", "up.weight", "down.weight")):
+                    parameter.mul_(self.config.first_mlp_scale)
             else:
                 parameter.fill_(0.0 if name.endswith("bias") or name == "smear" else 1.0)
 

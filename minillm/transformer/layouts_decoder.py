@@ -20,7 +20,8 @@ from minillm.transformer.layout import Entry, Fields, Layout
 from minillm.transformer.moe import MoEConfig
 
 _TRAINING = {"capacity": None, "balance_loss": 0.0, "z_loss": 0.0, "jitter": 0.0}  # of a mixture, and what is off
-_UNSAID = ("seed", "zero_out", "dropout")  # no part of what a trained model computes, so a layout need not say them
+# no part of what a trained model computes, so a layout need not say them
+_UNSAID = ("seed", "zero_out", "first_scale", "first_mlp_scale", "dropout")
 _NO, _YES = {False: False}, {True: True}
 _GELUS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu", "silu": "silu"}
 

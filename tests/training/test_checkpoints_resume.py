@@ -70,7 +70,7 @@ def test_other_settings_other_parts_and_another_model_are_named(tmp_path):
         begin(tmp_path)[-1].resume()
 
 
-@pytest.mark.parametrize("parts", [{}, {"batches": iter([1])}, {"draws": 3}], ids=str)
+@pytest.mark.parametrize("parts", [{}, {"batches": iter([1])}, {"draws": 3}], ids=["none", "batches", "draws"])
 def test_parts_that_have_no_state(tmp_path, parts):
     with pytest.raises(ValueError, match=r"parts={} must name something|cannot tell where it stands"):
         Checkpoints(tmp_path, parts)

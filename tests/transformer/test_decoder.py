@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from minillm.attention.masks import prefix
 from minillm.transformer.decoder import Decoder, DecoderConfig, gpt2, llama
+from minillm.transformer.moe import MoEConfig
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -35,6 +36,23 @@ def test_initialisation_is_that_of_gpt2_and_repeats():
     assert block.mlp.up.bias.abs().max() == 0 and block.mlp_norm.weight.min() == 1 and model.norm.bias.max() == 0
     assert_close(model.state_dict(), again.state_dict(), rtol=0, atol=0)
     assert not torch.equal(model.embedding.weight, other.embedding.weight)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "moe"])
+def test_larger_first_weights_are_the_same_draw_times_a_number(kind):
+    """To the last bit: a chapter that scaled them by hand finds the numbers that it had."""
+    moe = MoEConfig(d_model=24, d_hidden=8, n_expert=3, n_shared=1)
+    config = {"gpt2": GPT2, "llama": LLAMA, "moe": replace(LLAMA, moe=moe, d_hidden=None)}[kind]
+    plain = dict(Decoder(config).named_parameters())
+    for name, x in Decoder(replace(config, first_scale=12**0.5)).named_parameters():
+        assert torch.equal(x, plain[name] * (12**0.5 if x.ndim == 2 else 1.0)), name
+    inside = []
+    for name, x in Decoder(replace(config, first_mlp_scale=3.3)).named_parameters():
+        is_inside = x.ndim == 2 and ".mlp." in name and "router" not in name
+        assert torch.equal(x, plain[name] * (3.3 if is_inside else 1.0)), name
+        inside += [name] * is_inside
+    matrices = {"gpt2": 2, "llama": 3, "moe": 3 * 4}[kind]
+    assert len(inside) == matrices * config.n_layer
 
 
 @pytest.mark.parametrize("cut", range(1, T))
@@ -209,6 +227,8 @@ def test_too_many_tokens_are_refused_by_name():
         ({"mlp": "tanh"}, "mlp='tanh' must be"),
         ({"dropout": 1.0}, "dropout=1.0 is a share"),
         ({"d_hidden": 0}, "d_hidden=0 must"),
+        ({"first_scale": 0.0}, "first_scale=0.0 must be a number above 0; first_scale=1.0 is GPT-2's"),
+        ({"first_mlp_scale": math.inf}, "first_mlp_scale=inf must"),
     ],
     ids=lambda value: str(value)[:20],
 )

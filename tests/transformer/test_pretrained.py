@@ -259,9 +259,9 @@ def test_what_a_layout_cannot_say_is_named_before_anything_is_written(tmp_path, 
 
 
 def test_how_a_model_began_does_not_matter_once_it_was_trained_and_what_it_computes_does(tmp_path):
-    """Blocks that began at zero are saved as any others; a share of the embedding before has no word in any layout."""
+    """Blocks that began at zero or large are saved as any others; a share of the embedding before has no word."""
     sizes = {"vocabulary": 11, "context": 9, "n_layer": 2, "n_head": 2, "d_model": 8}
-    model = shake(Decoder(replace(llama(**sizes), zero_out=True)))
+    model = shake(Decoder(replace(llama(**sizes), zero_out=True, first_scale=2.0, first_mlp_scale=3.0)))
     save_pretrained(model, tmp_path / "began-at-zero", layout="llama")
     tokens_bt = torch.tensor([[1, 7, 3, 10]])
     assert_close(load_pretrained(tmp_path / "began-at-zero")(tokens_bt), model(tokens_bt))
