@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from minillm.core import runtime
 from minillm.neural.batches import random_chunks
 from minillm.training.loop import train
-from minillm.training.muon import Together
+from minillm.training.muon import Together, polar_express
 from minillm.training.optim import AdamW
 from minillm.training.recipe import Recipe
 from minillm.transformer.costs import parameters
@@ -45,9 +45,23 @@ def test_the_optimiser_is_the_one_asked_for(monkeypatch):
     both = SMALL.optimizer(model)
     assert isinstance(both, Together) and isinstance(replace(SMALL, muon=False).optimizer(model), AdamW)
     assert [group["lr"] for group in both.param_groups] == [SMALL.learning_rate, SMALL.embedding_rate]
+    assert both.param_groups[0]["momentum"] == 0.9 and both.param_groups[0]["polynomials"] == polar_express(4)
+    alone = replace(SMALL, muon=False).optimizer(model)
+    assert {(group["lr"], tuple(group["betas"])) for group in alone.param_groups} == {(3e-3, (0.9, 0.95))}
+    decayed = [len(group["params"]) for group in alone.param_groups if group["weight_decay"] > 0]
+    assert decayed == [sum(p.ndim >= 2 for p in model.parameters())], "matrices, and nothing else"
     for features, short in ((set(), False), ({"avx512_bf16"}, True)):
         monkeypatch.setattr(runtime, "processor_features", lambda features=features: features)
         assert SMALL.optimizer(model).param_groups[0]["in_bfloat16"] is short, "only where it is native"
+
+
+def test_every_switch_reaches_the_decoder():
+    other = {"vocabulary": 9, "context": 20, "n_layer": 3, "n_head": 4, "d_model": 32, "norm": "layer", "mlp": "gelu",
+             "positions": "rope", "smear": False, "zero_out": False, "qk_norm": True, "seed": 5}  # fmt: skip
+    config = replace(SMALL, **other).config
+    assert {name: getattr(config, name) for name in other} == other
+    assert not config.bias and not config.tied
+    assert replace(SMALL, **other).model().config == config
 
 
 def test_the_rate_falls_in_a_line():
@@ -63,7 +77,8 @@ def test_the_size_is_that_of_the_teaching_model():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"steps": 0}, "steps=0"), ({"batch": 0}, "batch=0"), ({"learning_rate": 0.0}, "learning_rate=0.0"),
+    [({"steps": 0}, "steps=0"), ({"batch": 0}, "batch=0"), ({"steps": 9.5}, "steps=9.5 must be a whole number"),
+     ({"learning_rate": 0.0}, "learning_rate=0.0"), ({"embedding_rate": 0.0}, "embedding_rate=0.0 must be above 0"),
      ({"mlp": "tanh"}, "mlp='tanh'")],
 )  # fmt: skip
 def test_what_is_refused(change, message):
