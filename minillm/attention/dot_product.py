@@ -21,6 +21,8 @@ from torch.nn import functional as F
 
 from minillm.attention import masks
 
+MOST_PRODUCTS = 512  # tokens of a row up to which two products are faster than torch's kernel (`_products_are_faster`)
+
 
 def attend(
     q_bhtk: Tensor,
@@ -116,7 +118,9 @@ def attend_fused(
 def _products_are_faster(q_bhtk: Tensor) -> bool:
     """Whether torch's kernel is the slow way: to learn in bfloat16 on a CPU, as long as the scores fit its cache."""
     learns = q_bhtk.requires_grad and torch.is_grad_enabled()
-    return learns and q_bhtk.device.type == "cpu" and q_bhtk.dtype == torch.bfloat16 and q_bhtk.shape[2] <= 512
+    return (
+        learns and q_bhtk.device.type == "cpu" and q_bhtk.dtype == torch.bfloat16 and q_bhtk.shape[2] <= MOST_PRODUCTS
+    )
 
 
 def _as_products(

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from minillm.attention import masks
-from minillm.attention.dot_product import attend, attend_fused, attention_weights
+from minillm.attention.dot_product import MOST_PRODUCTS, attend, attend_fused, attention_weights
 
 B, H, G, T, S, K = 2, 6, 3, 5, 7, 4
 TWINS = pytest.mark.parametrize("attention", [attend, attend_fused])
@@ -251,3 +251,26 @@ def test_learning_in_bfloat16_on_a_cpu_takes_products_and_gives_the_same(monkeyp
     for exact, short in zip(*found, strict=True):
         assert short.dtype == torch.bfloat16
         assert_close(short.float(), exact, rtol=0.05, atol=0.1)
+    with pytest.raises(ValueError, match=r"bias"):
+        attend_fused(*(part.bfloat16().requires_grad_() for part in (q, k, v)), bias=torch.zeros(5, 7, 7))
+
+
+def test_whatever_differs_from_that_case_asks_the_kernel(monkeypatch):
+    from torch.nn import functional as F
+
+    asked, kernel = [], F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: asked.append(1) or kernel(*a, **k))
+
+    def goes_there(t=7, s=7, heads=4, dtype=torch.bfloat16, learns=True, **how):
+        asked.clear()
+        q, k = (torch.ones(2, h, n, 2, dtype=dtype, requires_grad=learns) for h, n in ((4, t), (heads, s)))
+        attend_fused(q, k, k, **how)
+        return bool(asked)
+
+    most = MOST_PRODUCTS
+    assert not any([goes_there(), goes_there(causal=True), goes_there(most, most)])
+    assert goes_there(most + 1, most + 1) and goes_there(s=9) and goes_there(1, 1) and goes_there(heads=2)
+    assert goes_there(dtype=torch.float32) and goes_there(learns=False) and goes_there(dropout=0.5)
+    assert goes_there(may_look_ts=torch.ones(7, 7, dtype=torch.bool))
+    with torch.no_grad():
+        assert goes_there()

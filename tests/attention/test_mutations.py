@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from decoder_kinds import KINDS, lively
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -49,7 +50,7 @@ ASKED = [
 
 DOT, MASKS, HEADS = "attention/dot_product", "attention/masks", "attention/multihead"
 PLACES, CACHE, TILED = "attention/positions", "attention/cache", "attention/tiled"
-BLOCK, PAIR = "transformer/block", "transformer/encoder_decoder"
+BLOCK, PAIR, STACK = "transformer/block", "transformer/encoder_decoder", "transformer/decoder"
 
 PAST = "attention/test_dot_product::test_the_future_cannot_change_the_past"
 TWINS = "attention/test_dot_product::test_the_twins_agree_in_values_and_gradients"
@@ -58,6 +59,8 @@ QWEN = "attention/test_multihead::test_it_is_qwens_attention_under_copied_weight
 CACHED = "attention/test_multihead::test_a_cache_equals_reading_all_again"
 ENCODER = "transformer/test_block::test_it_is_torchs_encoder_layer_under_copied_weights"
 DECODER = "transformer/test_block::test_it_is_torchs_decoder_layer_under_copied_weights"
+SMEAR = "transformer/test_decoder::test_smear_adds_a_share_of_the_embedding_before"
+ZERO = "transformer/test_decoder::test_blocks_that_begin_at_zero_leave_the_stream_as_it_is"
 MACHINE = "transformer/test_encoder_decoder::test_it_is_torchs_transformer_with_the_same_weights"
 
 PLAIN, FUSED = {"attention": "attend"}, {"attention": "attend_fused"}  # names, looked up in the test's file
@@ -218,6 +221,22 @@ BUGS = [
     Planted("the gate on the wrong side", BLOCK,
             [("F.silu(self.gate(x_btd)) * self.up(x_btd)", "self.gate(x_btd) * F.silu(self.up(x_btd))")],
             "transformer/test_block::test_swiglu_by_its_formula"),
+    Planted("smear: a share of itself", STACK,
+            [("self.smear * before(x_btd, cache) * follows", "self.smear * x_btd * follows")], SMEAR),
+    Planted("smear: a share of the one after, which is the answer", BLOCK,
+            [("F.pad(x_btd, (0, 0, 1, -1))", "F.pad(x_btd, (0, 0, -1, 1))")], SMEAR),
+    Planted("smear: the first token takes the last one's", BLOCK,
+            [("F.pad(x_btd, (0, 0, 1, -1))", "x_btd.roll(1, dims=1)")], SMEAR),
+    Planted("smear: forgotten where a cache is read", BLOCK,
+            [("return F.pad(seen[:, 0], (0, 0, 1, 0))[:, -t - 1 : -1]", "return F.pad(x_btd, (0, 0, 1, -1))")],
+            "transformer/test_generate::test_the_cache_gives_the_same_logits_at_every_step", {"model": "smear"}),
+    Planted("smear: from one text of a packed row into the next", STACK,
+            [("follows = 1 if given is None else (given > 0)[..., None]", "follows = 1")],
+            "adaptation/test_sft::test_a_packed_batch_is_the_weighted_sum_of_its_examples", {"kind": "smear"}),
+    Planted("zero_out: ignored", STACK,
+            [("small = 0.0 if self.config.zero_out else", "small =")], ZERO),
+    Planted("zero_out: of all that is in a block, so that it never learns", STACK,
+            [('adds = name.endswith(("attention.out.weight", ".down.weight"))', 'adds = "blocks." in name')], ZERO),
 ]
 # fmt: on
 
@@ -274,6 +293,8 @@ def the_test(bug):
     for key, owner in (("attention", FILES[file]), ("dtype", importlib.import_module("torch"))):
         if key in arguments:
             arguments[key] = getattr(owner, arguments[key])
+    if "model" in arguments:
+        arguments["model"] = lively(KINDS[arguments["model"]])
     return lambda: test(**arguments)
 
 

@@ -23,8 +23,9 @@ def test_a_machine_that_does_nothing_else_has_an_mfu_of_one():
     operations = training_flops(GPT2, 5, 3)
     assert mfu(GPT2, batch=3, t=5, seconds=2.0, peak=operations / 2) == pytest.approx(1.0)
     assert mfu(GPT2, batch=3, t=5, seconds=4.0, peak=operations / 2) == pytest.approx(0.5)
-    with pytest.raises(ValueError, match=r"seconds=0\.0"):
-        mfu(GPT2, batch=3, t=5, seconds=0.0, peak=1.0)
+    for seconds, peak in ((0.0, 1.0), (1.0, 0.0)):
+        with pytest.raises(ValueError, match=rf"seconds={seconds} and peak={peak} must both be above 0"):
+            mfu(GPT2, batch=3, t=5, seconds=seconds, peak=peak)
 
 
 def test_the_callback_takes_the_middle_of_the_last_steps():
@@ -34,9 +35,21 @@ def test_the_callback_takes_the_middle_of_the_last_steps():
         watch(row(step, seconds))
     assert watch.tokens_a_second == pytest.approx(30) and watch.mfu == pytest.approx(1.0)
     assert said == ["step 4: loss 1.500, 15 tokens/s, MFU 50.0%", "step 8: loss 1.500, 30 tokens/s, MFU 100.0%"]
+    short = Throughput(GPT2, batch=3, t=5, window=2)
+    for step, seconds in enumerate([0.0, 10.0, 11.0, 13.0], 1):
+        short(row(step, seconds))
+    assert short.tokens_a_second == 15 / 1.5, "the last two steps took 1 and 2 s"
+    with pytest.raises(ValueError, match="window=0 must"):
+        Throughput(GPT2, batch=3, t=5, window=0)
+
+
+def test_what_the_callback_cannot_know_it_does_not_say():
     alone = Throughput(GPT2, batch=3, t=5)
-    alone(row(1, 1.0))
-    assert alone.tokens_a_second == 0 and alone.mfu is None
+    for seconds in (1.0, 1.0):  # one time is no step, and a clock that stands measures nothing
+        alone(row(1, seconds))
+        assert alone.tokens_a_second == 0 and alone.mfu is None
+    alone(row(3, 4.0))
+    assert alone.tokens_a_second == 15 / 1.5 and alone.mfu is None, "without a peak there is no share of it"
 
 
 def test_a_trace_names_what_ran(tmp_path):
@@ -44,6 +57,19 @@ def test_a_trace_names_what_ran(tmp_path):
     assert "aten::exp" in table and "aten::cumsum" in table
     names = {event.get("name") for event in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]}
     assert {"aten::exp", "aten::cumsum"} <= names
+
+
+def test_a_trace_warms_up_watches_once_and_names_the_slowest_first():
+    calls, x = [], torch.ones(600, 600)
+
+    def work():
+        calls.append(1)
+        for _ in range(30):
+            torch.ones(3).exp()
+        x @ x
+
+    table = trace(work, rows=1)
+    assert len(calls) == 2 and "aten::mm" in table and "aten::exp" not in table
 
 
 def test_roofs_are_measured():

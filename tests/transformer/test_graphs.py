@@ -52,6 +52,12 @@ def test_a_recorded_step_does_not_wait():
         torch.cuda.set_sync_debug_mode("default")
 
 
+def test_there_is_no_room_beyond_the_context():
+    reader = GraphReader(lively(GPT2), 1000 * CONTEXT)
+    reader.read([], PROMPTS)
+    assert reader.capacity == CONTEXT, "memory for places that no token may take"
+
+
 def test_generate_draws_the_same_tokens():
     model = lively(LLAMA)
     draws = [generate(model, PROMPTS, NEW, 1.0, torch.Generator().manual_seed(0), graph=g) for g in (False, True)]
@@ -84,7 +90,8 @@ def test_a_wrong_token_is_named_all_the_same(graph, prompt):
         generate(lively(GPT2), prompt, 3, graph=graph)
 
 
-def test_a_token_that_adjust_invents_is_named():
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_token_that_adjust_invents_is_named(graph):
     widen = lambda logits_bv, rows: torch.nn.functional.pad(logits_bv, (0, 1), value=1e9)
     with pytest.raises(ValueError, match="=13 is not in the vocabulary of 13"):
-        generate(lively(GPT2), [[1]], 3, adjust=widen)
+        generate(lively(GPT2), [[1]], 3, adjust=widen, graph=graph)
