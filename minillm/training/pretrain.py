@@ -54,12 +54,12 @@ PRESETS = {
     "tiny": Preset(
         config=lambda v: _decoder().llama(vocabulary=v, context=128, n_layer=2, n_head=4, d_model=96, d_hidden=256),
         vocabulary=1024, steps=200, batch=12, rows=12, optimizer="muon", learning_rate=0.03,
-        about="0.4 million parameters; half a minute on a laptop",
+        about="0.4 million parameters; half a minute on two cores",
     ),
     "small": Preset(
         config=lambda v: _decoder().llama(vocabulary=v, context=256, n_layer=6, n_head=6, d_model=192, d_hidden=512),
         vocabulary=2048, steps=1000, batch=32, rows=16, optimizer="muon", learning_rate=0.02,
-        about="3 million parameters; a coffee break on a laptop's CPU, seconds on a GPU",
+        about="3 million parameters; half an hour on two cores",
     ),
     "medium": Preset(
         config=lambda v: _decoder().llama(
@@ -123,10 +123,12 @@ def pretrain(settings: Settings, process: Any) -> dict[str, float | None]:
 
     from minillm.text.token_shards import ShuffledWindows
     from minillm.training.checkpoint import Checkpoints
+    from minillm.training.hardware import peak_rate
     from minillm.training.loop import train
     from minillm.training.optim import linear_warmup_cosine
     from minillm.training.pretrain_data import load, prepare
     from minillm.training.pretrain_judge import Judge
+    from minillm.training.profile import Throughput
     from minillm.training.token_batches import TokenBatches
 
     preset, folder = PRESETS[settings.preset], settings.folder
@@ -155,12 +157,19 @@ def pretrain(settings: Settings, process: Any) -> dict[str, float | None]:
     if start:
         process.say(f"going on after step {start}, from {checkpoints.folder}")
     judge = Judge(settings, data, saved_model, config, process, start)
+    peak = peak_rate(process.device.type)
+    together = None if peak is None else peak * process.size
+    speed = Throughput(config, batch=settings.batch, t=config.context, peak=together)
     warmup = max(1, settings.steps // 50)
     if start < settings.steps:
         train(fast, batches, steps=settings.steps, optimizer=optimizer, accumulate=accumulate, clip=1.0, start=start,
               schedule=lambda step: linear_warmup_cosine(step, steps=settings.steps, warmup=warmup, final=0.0),
-              callbacks=[judge, checkpoints])  # fmt: skip
-    return judge.verdict()
+              callbacks=[speed, judge, checkpoints])  # fmt: skip
+    verdict = judge.verdict()
+    if peak is not None and speed.mfu is not None:
+        process.say(f"speed:   {speed.tokens_a_second:,.0f} tokens/s at the end, MFU {speed.mfu:.1%} of "
+                    f"{process.size} x {peak / 1e12:,.0f} TFLOP/s, the peak in bfloat16")  # fmt: skip
+    return verdict
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -264,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m minillm.training.pretrain",
         usage="python -m minillm.training.pretrain [preset] [options]",
         description="Train a language model from nothing on a text, and say at the end whether it learned.\n\n"
-        f"presets:\n{presets}",
+        f"presets (their times are about, and none was measured on a GPU):\n{presets}",
         epilog="examples:\n"
         "  python -m minillm.training.pretrain tiny                      the village's stories, half a minute\n"
         "  python -m minillm.training.pretrain tiny                      the same again: nothing is left to do\n"

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,11 +14,13 @@ import torch
 
 from minillm.statistical.ngram import NGramModel
 from minillm.text.corpus import load_corpus
+from minillm.training import hardware
 from minillm.training import pretrain as command
 from minillm.training.checkpoint import load_checkpoint, saved_steps
 from minillm.training.distributed import process_group
 from minillm.training.pretrain import PRESETS, Settings, main, pretrain
 from minillm.training.pretrain_data import END, PretrainData, Sliding, load, prepare
+from minillm.training.profile import mfu
 from minillm.transformer.decoder import Decoder, llama
 
 QUICK = ("--plain", "--characters", "3000", "--judge-every", "1000")
@@ -98,6 +101,23 @@ def test_two_processes_learn_what_one_learns_and_one_goes_on_with_it(tmp_path, t
     said = capsys.readouterr().out
     assert "1 process on cpu" in said and "going on after step 6" in said
     assert math.isclose(losses(two)[-1][1], losses(one)[-1][1], rel_tol=1e-4)
+
+
+@pytest.mark.no_promises
+@pytest.mark.parametrize("peak", [None, 2e12])
+def test_the_share_of_the_peak_is_said_where_the_peak_is_known(tmp_path, text, capsys, monkeypatch, peak):
+    asked = []
+    monkeypatch.setattr(hardware, "peak_rate", lambda device: asked.append(device) or peak)
+    arguments = ["tiny", "--folder", str(tmp_path), *QUICK, "--text", text, "--steps", "4", "--batch", "3"]
+    assert main(arguments) == 0 and asked == ["cpu"]
+    said = capsys.readouterr().out
+    assert ("MFU" in said) == (peak is not None)
+    if peak is not None:
+        rate, share = re.search(r"speed: +([\d,]+) tokens/s at the end, MFU ([\d.]+)% of 1 x 2 TFLOP/s", said).groups()
+        config = PRESETS["tiny"].config(load(tmp_path, text, characters=100).shards.vocabulary)
+        seconds = 3 * config.context / float(rate.replace(",", ""))
+        assert float(share) / 100 == pytest.approx(mfu(config, batch=3, t=128, seconds=seconds, peak=peak), abs=1e-3)
+        assert main(arguments) == 0 and "MFU" not in capsys.readouterr().out, "nothing was left to do, nor to time"
 
 
 # the parts ----------------------------------------------------------------------------------------------------------
