@@ -11,8 +11,6 @@ Differs: states are whole texts, not what a teacher thinks worth knowing of them
 Next:    minillm/alignment/ppo.py
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -87,9 +85,9 @@ def taught_decoder(
     >>> lab.measure(policy, beta=1.0).kl < 0.02
     True
     """
-    config = gpt2(vocabulary=lab.vocabulary, context=lab.context, n_layer=n_layer, n_head=n_head, d_model=d_model,
-                  seed=seed)  # fmt: skip
-    model = Decoder(replace(config, first_scale=d_model**-0.5 / 0.02))  # a standard deviation of 1/√d
+    scale = d_model**-0.5 / 0.02  # to a standard deviation of 1/√d
+    model = Decoder(gpt2(vocabulary=lab.vocabulary, context=lab.context, n_layer=n_layer, n_head=n_head,
+                         d_model=d_model, first_scale=scale, seed=seed))  # fmt: skip
     optimizer = AdamW(model.parameters(), 3e-3, weight_decay=0.0)
     p = lab.log_probabilities(lab.source).exp()
     for step in range(1, steps + 1):

@@ -126,6 +126,7 @@ def gpt2(
     n_head: int = 12,
     d_model: int = 768,
     dropout: float = 0.0,
+    first_scale: float = 1.0,
     seed: int = 0,
 ) -> DecoderConfig:
     """GPT-2: LayerNorm, GELU by the tanh formula, learned positions, biases, tied. The defaults are the small one.
@@ -135,7 +136,7 @@ def gpt2(
     """
     return DecoderConfig(vocabulary=vocabulary, context=context, n_layer=n_layer, n_head=n_head, d_model=d_model,
                          norm="layer", mlp="gelu_tanh", positions="learned", bias=True, tied=True, dropout=dropout,
-                         seed=seed)  # fmt: skip
+                         first_scale=first_scale, seed=seed)  # fmt: skip
 
 
 def llama(
@@ -151,6 +152,7 @@ def llama(
     rope_scaling: RopeScaling | None = None,
     norm_eps: float = 1e-5,
     tied: bool = False,
+    first_scale: float = 1.0,
     seed: int = 0,
 ) -> DecoderConfig:
     """Llama: RMSNorm, SwiGLU, RoPE, no biases; from Llama 2's large ones on with fewer heads that answer.
@@ -158,24 +160,10 @@ def llama(
     >>> llama(vocabulary=50, context=16, n_layer=2, n_head=4, d_model=8, n_kv_head=2).positions
     'rope'
     """
-    return DecoderConfig(
-        vocabulary=vocabulary,
-        context=context,
-        n_layer=n_layer,
-        n_head=n_head,
-        d_model=d_model,
-        n_kv_head=n_kv_head,
-        d_hidden=d_hidden,
-        norm="rms",
-        norm_eps=norm_eps,
-        mlp="swiglu",
-        positions="rope",
-        rope_base=rope_base,
-        rope_scaling=rope_scaling,
-        bias=False,
-        tied=tied,
-        seed=seed,
-    )
+    return DecoderConfig(vocabulary=vocabulary, context=context, n_layer=n_layer, n_head=n_head, d_model=d_model,
+                         n_kv_head=n_kv_head, d_hidden=d_hidden, norm="rms", norm_eps=norm_eps, mlp="swiglu",
+                         positions="rope", rope_base=rope_base, rope_scaling=rope_scaling, bias=False, tied=tied,
+                         first_scale=first_scale, seed=seed)  # fmt: skip
 
 
 class Decoder(LanguageModel):

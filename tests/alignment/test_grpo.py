@@ -137,6 +137,9 @@ def test_a_group_is_one_prompt_many_times():
     assert [dealt[i] for i in range(24)] == [dealt[6 * (i // 6)] for i in range(24)]
     assert {tuple(p) for p in dealt} == {tuple(p) for p in lab.prompts}
     assert dealt[0] is not dealt[1]
+    even = trainer(lab, group=6, rollout=6 * len(lab.prompts))
+    for _ in range(5):
+        assert sorted(even.deal(lab.prompts)[::6]) == sorted(map(list, lab.prompts)), "each as often as any other"
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
