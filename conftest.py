@@ -14,7 +14,7 @@ if not torch.cuda.is_available():
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # Triton 3.9 warns when it must choose for us
 
 # Several processes (`pytest -n 2`) take whole files in turn: what takes longest goes first, so that they end together.
-FIRST = ("tests/course/test_exercises.py", "notebooks/20-ppo.ipynb")
+LONG = ("tests/course/test_exercises.py", "notebooks/")
 
 WITHOUT_ARRAYS = {"course", "rules", "notebooks"}
 
@@ -26,12 +26,7 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: how_late(item.nodeid.partition("::")[0]))
-
-
-def how_late(path):
-    """The place of a file: those of FIRST as they stand there, then notebooks, then all others as they came."""
-    return FIRST.index(path) if path in FIRST else len(FIRST) + (not path.endswith(".ipynb"))
+        items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 @pytest.fixture(autouse=True)
