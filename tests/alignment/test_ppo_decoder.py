@@ -77,6 +77,33 @@ def test_minibatches_add_up_to_the_rollout(lab):
         assert_close(whole, pieces, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("rate", "critic_rate"), [(1e-12, 1e-2), (1e-2, 1e-12)])
+def test_policy_and_critic_move_each_at_its_own_rate(lab, rate, critic_rate):
+    """A step of Adam is about as long as its rate, so that each network tells by how far it went whose rate it had."""
+    ppo = ppo_of(lab, decoder(lab), learning_rate=rate, critic_learning_rate=critic_rate)
+    torch.nn.init.constant_(ppo.critic.head.weight, 0.1)  # at 0 nothing of the loss would reach its trunk
+    before = [[p.clone() for p in model.parameters()] for model in (ppo.policy, ppo.critic)]
+    row = ppo.update(lab.prompts)
+    for model, old, own in ((ppo.policy, before[0], rate), (ppo.critic, before[1], critic_rate)):
+        far = max(float((p - q).detach().abs().max()) for p, q in zip(model.parameters(), old, strict=True))
+        assert 0.3 * own < far < 20 * own if own > 1e-6 else far < 1e-9
+    assert row.critic_norm > 0 and row.critic_norm != row.policy_norm
+    assert (ppo.rate, ppo.critic_rate) == pytest.approx((0.75 * rate, 0.75 * critic_rate)), "one update of four"
+    ppo.updates = 4
+    assert ppo.rate == ppo.critic_rate == 0
+    alike = ppo_of(lab, decoder(lab), learning_rate=rate)
+    assert alike.critic_rate == alike.rate == rate
+
+
+def test_a_frozen_part_of_a_network_stays_frozen(lab):
+    model = decoder(lab)
+    model.embedding.weight.requires_grad_(False)
+    ppo = ppo_of(lab, model)
+    before = [model.embedding.weight.clone(), model.blocks[0].mlp.up.weight.detach().clone()]
+    ppo.update(lab.prompts)
+    assert torch.equal(model.embedding.weight, before[0]) and not torch.equal(model.blocks[0].mlp.up.weight, before[1])
+
+
 def test_a_run_goes_on_from_a_checkpoint_on_disk_to_the_last_bit(lab, tmp_path):
     """Row 30."""
     whole, resumed = ppo_of(lab, decoder(lab), kl_target=1.0), ppo_of(lab, decoder(lab), kl_target=1.0)
