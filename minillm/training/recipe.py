@@ -1,6 +1,6 @@
 """The course's recipe for small models: a good one in seconds, each ingredient with a switch.
 
-    hidden matrices by Muon, all else by AdamW; pre-norm blocks with RMSNorm and ReLU², which add nothing at first;
+    hidden matrices by Muon, all else by AdamW; pre-norm blocks with LayerNorm and ReLU², which add nothing at first;
     ALiBi; each token's embedding takes a learned share of the one before; the rate falls in a line to zero
 
     recipe = Recipe(vocabulary=65, steps=110)
@@ -45,7 +45,7 @@ class Recipe:
     learning_rate: float = 0.03  # of Muon
     embedding_rate: float = 0.02  # of AdamW, for embeddings, head and vectors
     muon: bool = True  # False: AdamW at 3e-3 for the hidden matrices too
-    norm: NormName = "rms"  # LayerNorm or RMSNorm
+    norm: NormName = "layer"  # LayerNorm, for which a processor has a kernel, or RMSNorm, for which it has none
     mlp: MLPName = "relu2"  # the bend of the MLP
     positions: PositionName = "alibi"  # how it knows what stands where
     smear: bool = True  # a learned share of the embedding before
