@@ -26,7 +26,7 @@ ABLATIONS = {
     "learned positions instead of ALiBi": {"positions": "learned"},
     "RoPE instead of ALiBi": {"positions": "rope"},
     "GELU instead of ReLU²": {"mlp": "gelu"},
-    "RMSNorm instead of LayerNorm": {"norm": "rms"},
+    "LayerNorm instead of RMSNorm": {"norm": "layer"},
     "with norms of queries and keys": {"qk_norm": True},
     "no share of the embedding before": {"smear": False},
     "blocks do not begin at zero": {"zero_out": False},
