@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from minillm.core.runtime import Choice, pick_device, pick_dtype
 from minillm.neural.language_model import check_tokens
-from minillm.training.hardware import choose_compile, choose_threads
+from minillm.training.hardware import choose_compile, choose_memory, choose_threads, keep_freed_memory
 from minillm.training.optim import AdamW, decay_matrices_only
 from minillm.transformer.block import Block
 
@@ -45,6 +45,7 @@ def accelerate(
     pinned: bool | None = None,
     checkpointing: bool = False,
     threads: int | None = None,
+    memory: bool | None = None,
     say: Callable[[str], object] | None = print,
 ) -> "Accelerated":
     """Move a model with `loss(batch)` to `device` and choose the means for it; say once which, and why.
@@ -53,6 +54,7 @@ def accelerate(
     reduce-overhead, max-autotune). `fused`: AdamW as one kernel. `sdpa`: attention as one kernel. `tf32`: float32
     products by a GPU's faster, coarser units. `pinned`: batches are carried to the GPU while it computes.
     `checkpointing`: less memory for a third more operations. `threads` is torch's, for the whole process, as is `tf32`.
+    `memory`: what is freed on a CPU is kept for the next tensor, from then on and for the whole process.
     What was asked for with True and cannot be here is left out, and said too.
 
     >>> from minillm.transformer.decoder import Decoder, gpt2
@@ -78,8 +80,11 @@ def accelerate(
         "pinned": _switch(pinned, "the GPU computes meanwhile", "yes") if on_gpu else _no("for a GPU only"),
         "checkpointing": _switch(checkpointing, "blocks are computed again on the way back", "no"),
         "threads": choose_threads(threads),
+        "memory": _no("torch keeps a GPU's memory itself") if on_gpu else choose_memory(memory),
     }
     torch.set_num_threads(int(choices["threads"].value))
+    if choices["memory"].value == "yes" and not keep_freed_memory():
+        choices["memory"] = _no("the allocator refused")
     if on_gpu:
         torch.set_float32_matmul_precision("high" if choices["tf32"].value == "yes" else "highest")
     if hasattr(model, "fused"):

@@ -9,7 +9,9 @@ Names:   rates are in floating-point operations a second; a multiplication and a
 Next:    minillm/training/accelerate.py
 """
 
+import ctypes
 import os
+import platform
 import shutil
 import sys
 import sysconfig
@@ -69,6 +71,30 @@ def choose_threads(wanted: int | None = None) -> Choice:
     if os.environ.get("OMP_NUM_THREADS", "").isdigit():
         return Choice(value=str(torch.get_num_threads()), why="OMP_NUM_THREADS is set")
     return Choice(value=str(cores), why="one for each core that this process may use")
+
+
+def choose_memory(wanted: bool | None = None) -> Choice:
+    """Whether freed memory can be kept for the next tensor (see `keep_freed_memory`): "yes" or "no", and why.
+
+    >>> choose_memory(False)
+    Choice(value='no', why='as you asked')
+    """
+    if wanted is False:
+        return Choice(value="no", why="as you asked")
+    if platform.libc_ver()[0] != "glibc":
+        return Choice(value="no", why="this system's allocator has no such switch")
+    return Choice(value="yes", why="a tensor takes the place of one that was freed, for the whole process")
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep what is freed, for as long as this process runs; whether it agreed.
+
+    Otherwise large blocks go back to the system when a tensor dies, and the next tensor pays for each of its pages
+    again: on this course's small models up to a third of a training step. Memory that was used once stays taken.
+    """
+    m_trim_threshold, m_mmap_threshold, most = -1, -3, 2**31 - 1
+    tell = ctypes.CDLL(None).mallopt
+    return bool(tell(m_mmap_threshold, 2**30) and tell(m_trim_threshold, most))
 
 
 def choose_compile(device: str) -> Choice:

@@ -3,7 +3,7 @@
     hidden matrices by Muon, all else by AdamW; pre-norm blocks with RMSNorm and ReLU², which add nothing at first;
     ALiBi; each token's embedding takes a learned share of the one before; the rate falls in a line to zero
 
-    recipe = Recipe(vocabulary=65, steps=110)
+    recipe = Recipe(vocabulary=65, steps=140)
     model = recipe.model()
     train(model, batches, steps=recipe.steps, optimizer=recipe.optimizer(model), schedule=recipe.schedule)
 
@@ -36,7 +36,7 @@ class Recipe:
     """
 
     vocabulary: int  # tokens, numbered from 0
-    steps: int = 110  # of the whole run
+    steps: int = 140  # of the whole run
     batch: int = 12  # rows of `context` tokens in a step
     context: int = 128  # the most tokens that it reads
     n_layer: int = 4  # blocks above each other
@@ -55,7 +55,7 @@ class Recipe:
     seed: int = 0  # of the first parameters
 
     def __post_init__(self) -> None:
-        check_whole_numbers({"steps": (self.steps, 110), "batch": (self.batch, 12)})
+        check_whole_numbers({"steps": (self.steps, 140), "batch": (self.batch, 12)})
         if not (self.learning_rate > 0 and self.embedding_rate > 0):
             raise ValueError(
                 f"learning_rate={self.learning_rate!r} and embedding_rate={self.embedding_rate!r} must be above 0; "

@@ -1,6 +1,8 @@
 """Every means computes what its plain twin computes; what cannot be here is left out, and said."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,11 +16,12 @@ from minillm.core.runtime import Choice, pick_dtype, processor_features
 from minillm.training import accelerate as file
 from minillm.training import hardware
 from minillm.training.accelerate import accelerate, carry, one_ahead
-from minillm.training.hardware import choose_compile, choose_threads, usable_cores
+from minillm.training.hardware import choose_compile, choose_memory, choose_threads, usable_cores
 from minillm.training.loop import evaluate, train
 from minillm.transformer.decoder import Decoder
 
-PLAIN = {"bf16": False, "compile": False, "fused": False, "sdpa": False, "tf32": False, "threads": 1, "say": None}
+PLAIN = {"bf16": False, "compile": False, "fused": False, "sdpa": False, "tf32": False, "threads": 1}
+PLAIN |= {"memory": False, "say": None}
 
 
 def some_batches(count=3):
@@ -261,3 +264,34 @@ def test_checkpointing_needs_less_memory():
         losses(device="cuda", steps=1, checkpointing=checkpointing)
         used.append(torch.cuda.max_memory_allocated())
     assert used[1] < used[0]
+
+
+FREED_AGAIN = """
+import resource, sys, torch
+from minillm.training.hardware import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+def new_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    (torch.ones(16_000_000) + 1).sum()  # two tensors of 64 MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+new_pages()
+print(min(new_pages() for _ in range(6)))
+"""
+
+
+def test_freed_memory_is_taken_again_without_asking_the_system():
+    if (can := choose_memory()).value == "no":
+        pytest.skip(can.why)
+
+    def pages(how):
+        command = [sys.executable, "-c", FREED_AGAIN, how]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert 4 * pages("keep") < pages("leave"), "64 MB are 16,384 small pages, or 32 of the largest"
+
+
+def test_another_allocator_is_said(monkeypatch):
+    monkeypatch.setattr(hardware.platform, "libc_ver", lambda: ("", ""))
+    fast = accelerate(Decoder(GPT2), device="cpu", say=None)
+    assert fast.choices["memory"] == Choice(value="no", why="this system's allocator has no such switch")
