@@ -14,9 +14,11 @@ A widget of the course is a class that holds its parts and has one `redraw()`:
             p = softmax(self.logits, self.slider.value)
             return bar_chart(...), f"top probability {p.max():.2f}"
 
-`redraw()` has no memory: the same state of the controls gives the same picture. The picture is a PNG (no flicker, no
-Output widget), the sentence is read out by screen readers (`role=status`) and is what tests read. The stored output
+`redraw()` has no memory: the same state of the controls gives the same picture. The picture is a PNG, which does not
+flicker; the sentence is read out by screen readers (`role=status`) and is what tests read. The stored output
 of a cell holds the first picture too, so that GitHub, nbconvert and a reader who has run nothing see the still twin.
+Every control is reached with Tab and worked with the keys; `spoken_names` gives sliders and pictures the names that
+ipywidgets leaves out.
 
 Only files named `widgets*.py` import ipywidgets. Widgets of chapter NN live in `widgets_NN.py`.
 Set the numbers that a test needs through the controls (`w.slider.value = 0.5`); in a browser use the read-out.
@@ -34,6 +36,27 @@ from minillm.course.figures import Figure
 
 _WIDE = {"description_width": "initial"}  # else ipywidgets cuts labels after a few letters
 _UNSEEN = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"  # but read out
+# ipywidgets ties no label to the handle and the read-out of a slider, and has no alt for a picture
+_GIVE_NAMES = """
+const give = (tries) => {
+  const box = element.closest(".minillm-explorer"), words = box && box.querySelector(".minillm-words");
+  if (!words) return tries && setTimeout(give, 50, tries - 1);
+  for (const slider of box.querySelectorAll(".widget-slider")) {
+    const name = slider.querySelector(".widget-label").textContent, value = slider.querySelector(".widget-readout");
+    slider.querySelector(".noUi-handle").setAttribute("aria-label", name);
+    value.setAttribute("role", "textbox");
+    value.setAttribute("aria-label", name + ", as a number");
+  }
+  const holder = words.parentElement, picture = box.querySelector("img.widget-image");
+  const copy = () => {
+    const now = holder.querySelector(".minillm-words");
+    if (now && now.ariaHidden !== "true") { picture.alt = now.textContent; now.ariaHidden = "true"; }
+  };
+  new MutationObserver(copy).observe(holder, {childList: true});
+  copy();
+};
+give(200);
+"""
 
 
 class Explorer(W.VBox):
@@ -54,7 +77,8 @@ class Explorer(W.VBox):
             else:
                 control.observe(lambda _: self.redraw(), "value")
         self.redraw()
-        super().__init__([*controls, self.picture, self.status])
+        super().__init__([*controls, self.picture, self.status, spoken_names()])
+        self.add_class("minillm-explorer")
 
     def draw(self) -> tuple[Figure, str]:
         """Give the figure for the present state of the controls, and a sentence that says what it shows."""
@@ -64,8 +88,9 @@ class Explorer(W.VBox):
         """Bring picture and sentence in line with the controls; called whenever one of them changes."""
         self.figure, self.sentence = self.draw()
         self.picture.value = self.figure.png
-        # ipywidgets.Image has no alt, and a tooltip breaks it in JupyterLab 4: so the words stand unseen below it
-        words_of_picture = f'<span style="{_UNSEEN}">{html.escape(self.figure.alt)}</span>'
+        # ipywidgets.Image has no alt, and a tooltip breaks it in JupyterLab 4: so the words stand unseen below it, and
+        # where scripts run they become its alt
+        words_of_picture = f'<span class="minillm-words" style="{_UNSEEN}">{html.escape(self.figure.alt)}</span>'
         self.status.value = f'{words_of_picture}<span role="status">{_lines(self.sentence)}</span>'
 
     def _repr_mimebundle_(self, **kinds: Any) -> Any:
@@ -77,6 +102,16 @@ class Explorer(W.VBox):
             data["text/html"] = f"{still['text/html']}<p>{_lines(self.sentence)}</p>"
             data["text/plain"] = f"{type(self).__name__}: {self.sentence}"
         return bundle
+
+
+def spoken_names() -> W.Output:
+    """What gives the sliders and the picture of the explorer around it their names for screen readers; takes no room.
+
+    >>> [*spoken_names().outputs[0]["data"]]
+    ['application/javascript']
+    """
+    script = {"output_type": "display_data", "data": {"application/javascript": _GIVE_NAMES}, "metadata": {}}
+    return W.Output(outputs=(script,), layout=W.Layout(display="none"))
 
 
 def _lines(sentence: str) -> str:
