@@ -22,7 +22,7 @@ from minillm.course.lab import lab_command, lab_environment
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--force-color-profile=srgb"]
-PATIENCE = 60_000  # milliseconds: a crowded machine is slow, and a wait that succeeds costs nothing
+PATIENCE = 25_000  # milliseconds: a crowded machine is slow, and a wait that succeeds costs nothing
 READY = """async () => {
   const app = window.jupyterapp;
   await app.restored;
@@ -187,13 +187,16 @@ def set_slider(page, index, value):
     page.wait_for_function(ready, arg=[index, value])
 
 
-def drag_slider(page, index, to):
-    """Drag the handle to a fraction of the track."""
-    page.locator(".noUi-handle").nth(index).scroll_into_view_if_needed()
-    handle = page.locator(".noUi-handle").nth(index).bounding_box()
-    track = page.locator(".noUi-target").nth(index).bounding_box()
-    y = handle["y"] + handle["height"] / 2
-    page.mouse.move(handle["x"] + handle["width"] / 2, y)
+def drag_slider(page, handle, to):
+    """Drag a handle, named by its number or its locator, to a fraction of its track."""
+    handle = page.locator(".noUi-handle").nth(handle) if isinstance(handle, int) else handle
+    handle.scroll_into_view_if_needed()
+    knob, track = (
+        handle.bounding_box(),
+        handle.locator("xpath=ancestor::*[contains(@class, 'noUi-target')]").bounding_box(),
+    )
+    y = knob["y"] + knob["height"] / 2
+    page.mouse.move(knob["x"] + knob["width"] / 2, y)
     page.mouse.down()
     page.mouse.move(track["x"] + track["width"] * to, y, steps=10)
     page.mouse.up()

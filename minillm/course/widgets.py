@@ -17,8 +17,7 @@ A widget of the course is a class that holds its parts and has one `redraw()`:
 `redraw()` has no memory: the same state of the controls gives the same picture. The picture is a PNG, which does not
 flicker; the sentence is read out by screen readers (`role=status`) and is what tests read. The stored output
 of a cell holds the first picture too, so that GitHub, nbconvert and a reader who has run nothing see the still twin.
-Every control is reached with Tab and worked with the keys; `spoken_names` gives sliders and pictures the names that
-ipywidgets leaves out.
+Every control is reached with Tab and worked with keys; `assist` mends what ipywidgets and JupyterLab leave out of that.
 
 Only files named `widgets*.py` import ipywidgets. Widgets of chapter NN live in `widgets_NN.py`.
 Set the numbers that a test needs through the controls (`w.slider.value = 0.5`); in a browser use the read-out.
@@ -36,26 +35,31 @@ from minillm.course.figures import Figure
 
 _WIDE = {"description_width": "initial"}  # else ipywidgets cuts labels after a few letters
 _UNSEEN = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"  # but read out
-# ipywidgets ties no label to the handle and the read-out of a slider, and has no alt for a picture
-_GIVE_NAMES = """
-const give = (tries) => {
-  const box = element.closest(".minillm-explorer"), words = box && box.querySelector(".minillm-words");
-  if (!words) return tries && setTimeout(give, 50, tries - 1);
-  for (const slider of box.querySelectorAll(".widget-slider")) {
-    const name = slider.querySelector(".widget-label").textContent, value = slider.querySelector(".widget-readout");
-    slider.querySelector(".noUi-handle").setAttribute("aria-label", name);
-    value.setAttribute("role", "textbox");
-    value.setAttribute("aria-label", name + ", as a number");
-  }
-  const holder = words.parentElement, picture = box.querySelector("img.widget-image");
-  const copy = () => {
-    const now = holder.querySelector(".minillm-words");
-    if (now && now.ariaHidden !== "true") { picture.alt = now.textContent; now.ariaHidden = "true"; }
+ASSISTED = "minillm-assisted"  # the class of a widget that `assist` looks after
+# ipywidgets ties no label to a slider's handle and read-out and has no alt for a picture. JupyterLab takes for itself
+# the keys that lists, boxes to tick and buttons live on: an arrow leaves the widget, Enter edits the cell, d d deletes it.
+_ASSIST = """
+const begin = (tries) => {
+  const box = element.closest(".minillm-assisted");
+  if (!box) return tries && setTimeout(begin, 50, tries - 1);
+  const assist = () => {
+    for (const slider of box.querySelectorAll(".widget-slider")) {
+      const name = slider.querySelector(".widget-label").textContent, value = slider.querySelector(".widget-readout");
+      slider.querySelector(".noUi-handle")?.setAttribute("aria-label", name);
+      value?.setAttribute("role", "textbox");
+      value?.setAttribute("aria-label", name + ", as a number");
+    }
+    const words = box.querySelector(".minillm-words"), picture = box.querySelector("img.widget-image");
+    if (words && picture) { picture.alt = words.textContent; words.ariaHidden = "true"; }
   };
-  new MutationObserver(copy).observe(holder, {childList: true});
-  copy();
+  new MutationObserver(assist).observe(box, {childList: true, subtree: true});
+  assist();
+  box.addEventListener("keydown", (event) => {
+    const forNotebook = event.ctrlKey || event.metaKey || event.altKey || (event.shiftKey && event.key === "Enter");
+    if (!forNotebook) event.stopPropagation();
+  });
 };
-give(200);
+begin(200);
 """
 
 
@@ -77,8 +81,8 @@ class Explorer(W.VBox):
             else:
                 control.observe(lambda _: self.redraw(), "value")
         self.redraw()
-        super().__init__([*controls, self.picture, self.status, spoken_names()])
-        self.add_class("minillm-explorer")
+        super().__init__([*controls, self.picture, self.status, assist()])
+        self.add_class(ASSISTED)
 
     def draw(self) -> tuple[Figure, str]:
         """Give the figure for the present state of the controls, and a sentence that says what it shows."""
@@ -104,13 +108,16 @@ class Explorer(W.VBox):
         return bundle
 
 
-def spoken_names() -> W.Output:
-    """What gives the sliders and the picture of the explorer around it their names for screen readers; takes no room.
+def assist() -> W.Output:
+    """Keys and names for the widget of class `ASSISTED` of which this is a child: itself it is not seen.
 
-    >>> [*spoken_names().outputs[0]["data"]]
+    In it keys without Ctrl or Alt belong to the control that has the focus, and a screen reader learns what sliders are
+    called and what the picture shows (the text of class `minillm-words`).
+
+    >>> [*assist().outputs[0]["data"]]
     ['application/javascript']
     """
-    script = {"output_type": "display_data", "data": {"application/javascript": _GIVE_NAMES}, "metadata": {}}
+    script = {"output_type": "display_data", "data": {"application/javascript": _ASSIST}, "metadata": {}}
     return W.Output(outputs=(script,), layout=W.Layout(display="none"))
 
 
@@ -130,9 +137,9 @@ def slider(label: str, value: float, *, low: float, high: float, step: float | N
     if not low <= value <= high:
         raise ValueError(f"value={value} must lie in {low} … {high}; for example {low}")
     if all(isinstance(n, int) for n in (value, low, high, step or 1)):
-        return W.IntSlider(int(value), min=int(low), max=int(high), step=int(step or 1), description=label, style=_WIDE)
+        return W.IntSlider(int(value), min=int(low), max=int(high), step=int(step or 1), **_named(label))
     step = step if step is not None else (high - low) / 100
-    return W.FloatSlider(float(value), min=low, max=high, step=step, description=label, style=_WIDE)
+    return W.FloatSlider(float(value), min=low, max=high, step=step, **_named(label))
 
 
 def choice(label: str, options: Sequence[str], value: str | None = None) -> W.Dropdown:
@@ -141,9 +148,7 @@ def choice(label: str, options: Sequence[str], value: str | None = None) -> W.Dr
     >>> choice("smoothing", ["mle", "add-k"]).value
     'mle'
     """
-    return W.Dropdown(
-        options=list(options), value=options[0] if value is None else value, description=label, style=_WIDE
-    )
+    return W.Dropdown(options=list(options), value=options[0] if value is None else value, **_named(label))
 
 
 def words(label: str, value: str, width: str = "600px") -> W.Text:
@@ -152,8 +157,7 @@ def words(label: str, value: str, width: str = "600px") -> W.Text:
     >>> words("sentence", "the cat sat").value
     'the cat sat'
     """
-    layout = W.Layout(width=width)
-    return W.Text(value=value, description=label, style=_WIDE, layout=layout, continuous_update=False)
+    return W.Text(value=value, layout=W.Layout(width=width), continuous_update=False, **_named(label))
 
 
 def tick(label: str, value: bool = False) -> W.Checkbox:
@@ -162,4 +166,9 @@ def tick(label: str, value: bool = False) -> W.Checkbox:
     >>> tick("with smoothing").value
     False
     """
-    return W.Checkbox(value=value, description=label, style=_WIDE, indent=False)
+    return W.Checkbox(value=value, indent=False, **_named(label))
+
+
+def _named(label: str) -> dict[str, Any]:
+    """A label that is seen whole; as a tooltip too, else ipywidgets says "null" to a mouse that rests on it."""
+    return {"description": label, "tooltip": label, "style": _WIDE}
