@@ -202,6 +202,13 @@ def drag_slider(page, handle, to):
     page.mouse.up()
 
 
+def set_theme(page, theme):
+    """Change JupyterLab's theme, "JupyterLab Light" or "JupyterLab Dark", and wait until it is seen."""
+    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
+    page.wait_for_selector(f"body[data-jp-theme-name='{theme}']")
+    page.wait_for_timeout(300)
+
+
 def screenshot(seen, name):
     """Keep a picture of a page or of a part of it, where MINILLM_SCREENSHOTS names a folder; else do nothing."""
     if folder := os.environ.get("MINILLM_SCREENSHOTS"):

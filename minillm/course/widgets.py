@@ -36,8 +36,8 @@ from minillm.course.figures import Figure
 _WIDE = {"description_width": "initial"}  # else ipywidgets cuts labels after a few letters
 _UNSEEN = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"  # but read out
 ASSISTED = "minillm-assisted"  # the class of a widget that `assist` looks after
-# ipywidgets ties no label to a slider's handle and read-out and has no alt for a picture. JupyterLab takes for itself
-# the keys that lists, boxes to tick and buttons live on: an arrow leaves the widget, Enter edits the cell, d d deletes it.
+# ipywidgets ties no label to a slider's handle and read-out, and has no alt for a picture. JupyterLab takes for itself
+# the keys that lists, ticks and buttons live on: an arrow leaves the widget, Enter edits the cell, d d deletes it.
 _ASSIST = """
 const begin = (tries) => {
   const box = element.closest(".minillm-assisted");
@@ -137,9 +137,10 @@ def slider(label: str, value: float, *, low: float, high: float, step: float | N
     if not low <= value <= high:
         raise ValueError(f"value={value} must lie in {low} … {high}; for example {low}")
     if all(isinstance(n, int) for n in (value, low, high, step or 1)):
-        return W.IntSlider(int(value), min=int(low), max=int(high), step=int(step or 1), **_named(label))
+        whole = {"min": int(low), "max": int(high), "step": int(step or 1)}
+        return W.IntSlider(int(value), **whole, layout=_across("560px"), **_named(label))
     step = step if step is not None else (high - low) / 100
-    return W.FloatSlider(float(value), min=low, max=high, step=step, **_named(label))
+    return W.FloatSlider(float(value), min=low, max=high, step=step, layout=_across("560px"), **_named(label))
 
 
 def choice(label: str, options: Sequence[str], value: str | None = None) -> W.Dropdown:
@@ -148,7 +149,8 @@ def choice(label: str, options: Sequence[str], value: str | None = None) -> W.Dr
     >>> choice("smoothing", ["mle", "add-k"]).value
     'mle'
     """
-    return W.Dropdown(options=list(options), value=options[0] if value is None else value, **_named(label))
+    value = options[0] if value is None else value
+    return W.Dropdown(options=list(options), value=value, layout=_across("max-content"), **_named(label))
 
 
 def words(label: str, value: str, width: str = "600px") -> W.Text:
@@ -157,7 +159,7 @@ def words(label: str, value: str, width: str = "600px") -> W.Text:
     >>> words("sentence", "the cat sat").value
     'the cat sat'
     """
-    return W.Text(value=value, layout=W.Layout(width=width), continuous_update=False, **_named(label))
+    return W.Text(value=value, layout=_across(width), continuous_update=False, **_named(label))
 
 
 def tick(label: str, value: bool = False) -> W.Checkbox:
@@ -167,6 +169,11 @@ def tick(label: str, value: bool = False) -> W.Checkbox:
     False
     """
     return W.Checkbox(value=value, indent=False, **_named(label))
+
+
+def _across(width: str) -> W.Layout:
+    """As wide as that, with the label, where there is room: in 300 px a long label leaves no track to drag on."""
+    return W.Layout(width=width, max_width="100%")
 
 
 def _named(label: str) -> dict[str, Any]:

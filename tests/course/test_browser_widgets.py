@@ -6,6 +6,7 @@ widget cell with what it stands on (`notebook_slices`), training left out or sto
 
 import contextlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lab_browser import (
     open_notebook,
     run_all,
     screenshot,
+    set_theme,
     write_notebook,
 )
 from notebook_slices import slice_of
@@ -45,7 +47,7 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def opened(server, request):
+def opened(server):
     """Opens a notebook of these cells, in a fresh namespace, and runs it."""
     folder, url, token, kernel, page = server
 
@@ -58,7 +60,7 @@ def opened(server, request):
         return page
 
     yield run
-    screenshot(page, f"widgets/{request.node.callspec.id}")
+    screenshot(page, f"widgets/page-{name}")
     problems, page.problems[:] = list(page.problems), []
     assert problems == []
 
@@ -147,3 +149,71 @@ def test_the_widget_of_a_chapter(opened, case):
     assert picture.get_attribute("alt") == explorer.locator(".minillm-words").text_content()
     seen = picture.evaluate("i => [i.naturalWidth, i.getBoundingClientRect().right <= innerWidth]")
     assert seen[0] >= 600 and seen[1]
+    tracks = page.locator(".noUi-target").evaluate_all("all => all.map(e => e.getBoundingClientRect().width)")
+    assert all(width > 100 for width in tracks), f"no room to drag on: {tracks}"
+    keep_pictures(page, explorer, case.notebook[:2])
+
+
+def keep_pictures(page, explorer, name):
+    """With MINILLM_SCREENSHOTS: the widget in both themes, and as colour-blind readers see it."""
+    screenshot(explorer, f"widgets/{name}-light")
+    if not os.environ.get("MINILLM_SCREENSHOTS"):
+        return
+    eyes = page.context.new_cdp_session(page)
+    for kind in ("deuteranopia", "protanopia", "tritanopia", "none"):
+        eyes.send("Emulation.setEmulatedVisionDeficiency", {"type": kind})
+        if kind != "none":
+            screenshot(explorer, f"widgets/{name}-{kind}")
+    set_theme(page, "JupyterLab Dark")
+    screenshot(explorer, f"widgets/{name}-dark")
+    set_theme(page, "JupyterLab Light")
+
+
+def test_every_chapter_has_its_case():
+    line = re.compile(r"(?m)^(\w+(?:Explorer|Desk))\(")
+    there = set()
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        there |= {
+            (path.stem, name) for c in cells if c["cell_type"] == "code" for name in line.findall("".join(c["source"]))
+        }
+    assert there == {(case.notebook, case.cell) for case in CASES} | {("19-reward-model", "PreferenceDesk")}
+
+
+DESK = """from pathlib import Path
+from minillm.course.preference_desk import Desk
+from minillm.course.widgets_preferences import PreferenceDesk
+Path("clicks.jsonl").unlink(missing_ok=True)
+asked = [("Once upon a time", ("<b>He</b> smiled.", "He cried.")), ("There was", ("a cat.", "a hat.")), ("So", ("a", "b"))]
+PreferenceDesk(Desk(asked, "clicks.jsonl"))"""
+
+
+def test_the_desk_of_chapter_19(server, opened):
+    page = opened("desk", [DESK])
+    desk = page.locator(".minillm-assisted")
+    said, written = desk.locator("[role=status]"), lambda: (server[0] / "clicks.jsonl").read_text("utf-8").splitlines()
+    said.filter(has_text="0 of 3 judged").wait_for()
+    assert desk.locator("b").count() == 0, "what a model wrote came alive as markup"
+    shown = desk.inner_text()
+    assert "<b>He</b> smiled." in shown and "He cried." in shown
+    # by mouse, by keys on the button, by a letter in the line; then back
+    desk.get_by_role("button", name="left is better (1)").click()
+    said.filter(has_text="1 of 3 judged").wait_for()
+    assert len(written()) == 1 and "Once" in written()[0]
+    right, back = (
+        desk.get_by_role("button", name="right is better (2)"),
+        desk.get_by_role("button", name="take back (u)"),
+    )
+    walk_to(page, right)
+    page.keyboard.press("Enter")
+    said.filter(has_text="2 of 3 judged").wait_for()
+    assert is_reached(right), "Enter pressed the button and did not open the cell"
+    walk_to(page, back)
+    page.keyboard.press("Space")
+    said.filter(has_text="1 of 3 judged").wait_for()
+    walk_to(page, desk.get_by_label("or type 1, 2 or u:"))
+    for key, count in (("1", 2), ("u", 1), ("2", 2), ("1", 3)):
+        page.keyboard.press(key)
+        said.filter(has_text=f"{count} of 3 judged").wait_for()
+    assert right.is_disabled() and len(written()) >= 3
+    keep_pictures(page, desk, "19-desk")
