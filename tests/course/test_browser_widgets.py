@@ -60,7 +60,6 @@ def opened(server):
         return page
 
     yield run
-    screenshot(page, f"widgets/page-{name}")
     problems, page.problems[:] = list(page.problems), []
     assert problems == []
 
@@ -184,7 +183,7 @@ DESK = """from pathlib import Path
 from minillm.course.preference_desk import Desk
 from minillm.course.widgets_preferences import PreferenceDesk
 Path("clicks.jsonl").unlink(missing_ok=True)
-asked = [("Once upon a time", ("<b>He</b> smiled.", "He cried.")), ("There was", ("a cat.", "a hat.")), ("So", ("a", "b"))]
+asked = [("Once", ("<b>He</b> smiled.", "He cried.")), ("There was", ("a cat.", "a hat.")), ("So", ("a", "b"))]
 PreferenceDesk(Desk(asked, "clicks.jsonl"))"""
 
 
