@@ -169,12 +169,27 @@ def settled(page):
     page.wait_for_timeout(300)
 
 
-def type_into_cell(page, number, text):
-    """Replace the source of a cell as a learner does: click into it, mark all, type."""
+def show_cell(page, number):
+    """Scroll until a cell is there: JupyterLab takes cells that are far away out of the page."""
     page.evaluate("number => window.jupyterapp.shell.currentWidget.content.scrollToItem(number)", number)
+    page.locator(f".jp-Cell[data-windowed-list-index='{number}']").scroll_into_view_if_needed()
+
+
+def type_into_cell(page, number, text):
+    """Replace the source of a cell as a learner does: click into it, mark all, type; the editor indents lines itself.
+
+    In `text` a line that follows a colon needs no spaces, and a backspace ends a block.
+    """
+    show_cell(page, number)
     page.locator(f".jp-Cell[data-windowed-list-index='{number}'] .cm-content").click()
     page.keyboard.press("Control+A")
-    page.keyboard.insert_text(text)
+    for i, line in enumerate(text.split("\n")):
+        if i:
+            page.keyboard.press("Enter")
+        while line.startswith("\b"):
+            page.keyboard.press("Backspace")
+            line = line[1:]
+        page.keyboard.insert_text(line)
 
 
 def set_slider(page, index, value):
