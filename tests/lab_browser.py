@@ -220,7 +220,7 @@ def drag_slider(page, handle, to):
 def set_theme(page, theme):
     """Change JupyterLab's theme, "JupyterLab Light" or "JupyterLab Dark", and wait until it is seen."""
     page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
-    page.wait_for_selector(f"body[data-jp-theme-name='{theme}']")
+    page.wait_for_selector(f"body[data-jp-theme-name='{theme}']", state="attached")
     page.wait_for_timeout(300)
 
 

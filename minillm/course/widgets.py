@@ -31,9 +31,10 @@ from typing import Any
 
 import ipywidgets as W
 
-from minillm.course.figures import Figure
+from minillm.course.figures import PALETTE, Figure
 
 _WIDE = {"description_width": "initial"}  # else ipywidgets cuts labels after a few letters
+_KNOB = {"handle_color": PALETTE[0]}  # else white on white
 _UNSEEN = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"  # but read out
 ASSISTED = "minillm-assisted"  # the class of a widget that `assist` looks after
 # ipywidgets ties no label to a slider's handle and read-out, and has no alt for a picture. JupyterLab takes for itself
@@ -82,6 +83,7 @@ class Explorer(W.VBox):
                 control.observe(lambda _: self.redraw(), "value")
         self.redraw()
         super().__init__([*controls, self.picture, self.status, assist()])
+        self.layout.padding = "0 4px"  # else the ring around what has the focus is cut off
         self.add_class(ASSISTED)
 
     def draw(self) -> tuple[Figure, str]:
@@ -138,9 +140,9 @@ def slider(label: str, value: float, *, low: float, high: float, step: float | N
         raise ValueError(f"value={value} must lie in {low} … {high}; for example {low}")
     if all(isinstance(n, int) for n in (value, low, high, step or 1)):
         whole = {"min": int(low), "max": int(high), "step": int(step or 1)}
-        return W.IntSlider(int(value), **whole, layout=_across("560px"), **_named(label))
+        return W.IntSlider(int(value), **whole, layout=_across("560px"), **_named(label, **_KNOB))
     step = step if step is not None else (high - low) / 100
-    return W.FloatSlider(float(value), min=low, max=high, step=step, layout=_across("560px"), **_named(label))
+    return W.FloatSlider(float(value), min=low, max=high, step=step, layout=_across("560px"), **_named(label, **_KNOB))
 
 
 def choice(label: str, options: Sequence[str], value: str | None = None) -> W.Dropdown:
@@ -176,6 +178,6 @@ def _across(width: str) -> W.Layout:
     return W.Layout(width=width, max_width="100%")
 
 
-def _named(label: str) -> dict[str, Any]:
+def _named(label: str, **style: str) -> dict[str, Any]:
     """A label that is seen whole; as a tooltip too, else ipywidgets says "null" to a mouse that rests on it."""
-    return {"description": label, "tooltip": label, "style": _WIDE}
+    return {"description": label, "tooltip": label, "style": _WIDE | style}
