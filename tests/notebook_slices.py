@@ -24,9 +24,23 @@ def slice_of(notebook: Mapping[str, Any], number: int, given: Collection[str] = 
 
     The names in `given` come from elsewhere, a stand-in say, so what makes them is not needed.
     """
-    wanted, kept = set[str](), []
+    kept, late = [], set[str]()
+    while True:
+        before = len(late)
+        kept = backwards(notebook["cells"], number, set(late), given)
+        # a function reads its names when it is called: they may be made after it
+        trees = [ast.parse(cell).body for cell in kept]
+        late |= {name for body in trees for one in body if isinstance(one, ast.FunctionDef) for name in reads(one)}
+        late -= set(given)
+        if len(late) == before:
+            return kept
+
+
+def backwards(cells: Any, number: int, wanted: set[str], given: Collection[str]) -> list[str]:
+    """One pass from the cell to the first, with some names wanted from the start."""
+    kept = []
     for place in range(number, -1, -1):
-        cell = notebook["cells"][place]
+        cell = cells[place]
         if cell["cell_type"] != "code":
             continue
         text, lines = "".join(cell["source"]), []
@@ -38,7 +52,7 @@ def slice_of(notebook: Mapping[str, Any], number: int, given: Collection[str] = 
                 statement.names = [one for one in statement.names if name_of(one) in wanted]
             if is_certain(statement):
                 wanted -= bound
-            wanted |= reads(said(statement, text)) - set(given)
+            wanted |= reads(statement) - set(given)
             lines.insert(0, said(statement, text))
         if lines:
             kept.insert(0, text if place == number else "\n".join(lines))
@@ -72,8 +86,8 @@ def binds(statement: ast.stmt) -> set[str]:
     """The names that a statement binds."""
     found: set[str] = set()
     for node in own_nodes(statement):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler):
+            found |= {node.name} - {None}
         elif isinstance(node, ast.Import | ast.ImportFrom):
             found |= {name_of(one) for one in node.names}
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -110,15 +124,15 @@ def root(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def reads(source: str) -> set[str]:
+def reads(statement: ast.stmt) -> set[str]:
     """The names that a statement takes from outside: not those that belong to its functions and comprehensions."""
-    top, found = symtable.symtable(source, "cell", "exec"), set[str]()
+    top, found = symtable.symtable(ast.unparse(statement), "cell", "exec"), set[str]()
     tables = [top]
     while tables:
         table = tables.pop()
         tables += table.get_children()
         found |= {s.get_name() for s in table.get_symbols() if s.is_referenced() and (table is top or s.is_global())}
-    return found - made_by_header(ast.parse(source).body[0])
+    return found - made_by_header(statement)
 
 
 def made_by_header(statement: ast.stmt) -> set[str]:

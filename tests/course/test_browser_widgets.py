@@ -179,18 +179,17 @@ def test_every_chapter_has_its_case():
     assert there == {(case.notebook, case.cell) for case in CASES} | {("19-reward-model", "PreferenceDesk")}
 
 
-DESK = """from pathlib import Path
-from minillm.course.preference_desk import Desk
+DESK = """from minillm.course.preference_desk import Desk
 from minillm.course.widgets_preferences import PreferenceDesk
-Path("clicks.jsonl").unlink(missing_ok=True)
 asked = [("Once", ("<b>He</b> smiled.", "He cried.")), ("There was", ("a cat.", "a hat.")), ("So", ("a", "b"))]
-PreferenceDesk(Desk(asked, "clicks.jsonl"))"""
+PreferenceDesk(Desk(asked, {path!r}))"""
 
 
 def test_the_desk_of_chapter_19(server, opened):
-    page = opened("desk", [DESK])
+    clicks = server[0] / "clicks.jsonl"
+    page = opened("desk", [DESK.replace("{path!r}", repr(str(clicks)))])
     desk = page.locator(".minillm-assisted")
-    said, written = desk.locator("[role=status]"), lambda: (server[0] / "clicks.jsonl").read_text("utf-8").splitlines()
+    said, written = desk.locator("[role=status]"), lambda: clicks.read_text("utf-8").splitlines()
     said.filter(has_text="0 of 3 judged").wait_for()
     assert desk.locator("b").count() == 0, "what a model wrote came alive as markup"
     shown = desk.inner_text()
