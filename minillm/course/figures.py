@@ -71,7 +71,8 @@ def line_chart(
                 raise ValueError(f"series {name!r} has {len(y)} values and x has {len(place)}; give as many of each")
             every = 1 if len(y) <= _MOST_MARKS else len(y) // 10
             marks = (i * every // len(series), every)  # beside those of the other lines
-            dash, marker = DASHES[i // len(PALETTE) % len(DASHES)], MARKERS[i % len(MARKERS)]
+            dash = DASHES[i // len(PALETTE) % len(DASHES)]
+            marker = MARKERS[i % len(MARKERS)] if every == 1 or len(series) > 1 else ""
             drawing.axes.plot(place, y, dash, marker=marker, markevery=marks, markersize=5, label=drawable(name))
         if floor is not None:
             drawing.axes.axhline(floor[1], color="#555555", linestyle="--", linewidth=1.2, label=drawable(floor[0]))

@@ -39,7 +39,15 @@ _UNSEEN = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inse
 ASSISTED = "minillm-assisted"  # the class of a widget that `assist` looks after
 # ipywidgets ties no label to a slider's handle and read-out, and has no alt for a picture. JupyterLab takes for itself
 # the keys that lists, ticks and buttons live on: an arrow leaves the widget, Enter edits the cell, d d deletes it.
+# Its arrow on lists is black on black in the dark theme.
 _ASSIST = """
+if (!document.getElementById("minillm-style")) {
+  const style = document.createElement("style");
+  style.id = "minillm-style";
+  style.textContent = `.minillm-assisted select { appearance: auto !important; background-image: none !important; }
+    body[data-jp-theme-light=false] .minillm-assisted select { color-scheme: dark; }`;
+  document.head.append(style);
+}
 const begin = (tries) => {
   const box = element.closest(".minillm-assisted");
   if (!box) return tries && setTimeout(begin, 50, tries - 1);

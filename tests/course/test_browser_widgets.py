@@ -215,3 +215,47 @@ def test_the_desk_of_chapter_19(server, opened):
         said.filter(has_text=f"{count} of 3 judged").wait_for()
     assert right.is_disabled() and len(written()) >= 3
     keep_pictures(page, desk, "19-desk")
+
+
+KINDS = """from minillm.course.figures import bar_chart, heat_map, line_chart, scatter_chart, timeline_chart
+from minillm.course.figures import Drawing
+words = dict(title="A title", alt="One of every kind of figure, with many series.")
+axes = dict(x_label="time (s)", y_label="loss (nats)")
+names = ["first", "second", "third", "fourth", "fifth", "sixth"]
+lines = {name: [i + (k - 20) ** 2 / 99 for k in range(60)] for i, name in enumerate(names)}
+figures = [line_chart(lines, floor=("entropy", 0.4), **axes, **words)]
+parts = {name: i + 1 for i, name in enumerate(names[:4])}
+figures += [bar_chart({x: parts for x in "abc"}, value_label="n (words)", **words)]
+heat = dict(row_label="query", column_label="key", value_label="weight (no unit)")
+table = [[i * j - 6 for j in range(6)] for i in range(4)]
+figures += [heat_map(table, row_names="abcd", column_names="uvwxyz", numbers=".0f", two_sided=True, **heat, **words)]
+figures += [scatter_chart({n: [(i, j), (j, i * j)] for j, n in enumerate(names) for i in [3]}, **axes, **words)]
+figures += [timeline_chart([(1950 + 3 * i, names[i % 3], f"event {i}") for i in range(12)], **words)]
+with Drawing(title="Panels", alt=words["alt"], x_label="update", panels=(2, 2)) as drawing:
+    for panel in drawing.panels:
+        panel.plot([1, 2, 3], [3, 1, 2], "-", label="a")
+        panel.plot([1, 2, 3], [1, 2, 2], "--", label="b")
+        panel.legend(fontsize=8)
+figures += [drawing.figure]
+for figure in figures:
+    display(figure)"""
+CORNERS = """image => {
+  const canvas = document.createElement('canvas');
+  canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+  const context = canvas.getContext('2d'); context.drawImage(image, 0, 0);
+  return [[1, 1], [image.naturalWidth - 2, image.naturalHeight - 2]].map(([x, y]) =>
+    [...context.getImageData(x, y, 1, 1).data]);
+}"""
+
+
+def test_figures_of_every_kind_in_the_dark_theme(opened):
+    page = opened("kinds", [KINDS])
+    pictures = page.locator(".jp-OutputArea-output img")
+    pictures.nth(5).wait_for()
+    set_theme(page, "JupyterLab Dark")
+    for picture in pictures.all():
+        assert picture.get_attribute("alt") == "One of every kind of figure, with many series."
+        # dark letters need the light ground that they were drawn on
+        assert picture.evaluate(CORNERS) == [[255, 255, 255, 255]] * 2
+    keep_pictures(page, page.locator(".jp-OutputArea").last, "kinds")
+    set_theme(page, "JupyterLab Light")
