@@ -6,6 +6,7 @@ a fraction of its track to drag a handle to, or an option to choose. Each entry 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ w, directions = np.random.default_rng(0).standard_normal((2, 24, 16))
 changes = {"query.weight": (w, directions * 2.0 ** -np.arange(16)), "mlp.up.weight": (w, directions)}
 cut_right = {2**i: (i + 3) / 10 for i in range(5)}"""
 
-CASES = (
+ALL = (
     Case(
         "00-start-here",
         "TimelineExplorer",
@@ -221,4 +222,15 @@ CASES = (
         (("β: price of a nat (score)", "ArrowRight", "β = 0.55: the expected score goes from -0.35 to 0.19"),),
         ("β: price of a nat (score)", 1.0, "β = 2.00: the expected score goes from -0.35 to -0.12"),
     ),
+    Case(
+        "26-capstone",
+        "DecisionExplorer",
+        (
+            ("worth of a wrong answer", "ArrowRight", "Wrong answers worth -0.9, β = 0.20"),
+            ("β: price of a nat (reward)", "ArrowRight", "Wrong answers worth -0.9, β = 0.25"),
+        ),
+        ("worth of a wrong answer", 0.0, "Wrong answers worth -9.0, β = 0.25"),
+    ),
 )
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+CASES = tuple(case for case in ALL if (NOTEBOOKS / f"{case.notebook}.ipynb").exists())

@@ -59,7 +59,10 @@ const begin = (tries) => {
       value?.setAttribute("aria-label", name + ", as a number");
     }
     const words = box.querySelector(".minillm-words"), picture = box.querySelector("img.widget-image");
-    if (words && picture) { picture.alt = words.textContent; words.ariaHidden = "true"; }
+    if (words && picture) {
+      picture.alt = words.textContent; words.ariaHidden = "true";
+      words.parentElement.ariaLive = "polite";  // it stays while the sentence in it is replaced: so that is read out
+    }
   };
   new MutationObserver(assist).observe(box, {childList: true, subtree: true});
   assist();

@@ -146,6 +146,7 @@ def test_the_widget_of_a_chapter(opened, case):
         status.filter(has_text=says).wait_for()
     # the words of the picture are those of the state that is shown now
     assert picture.get_attribute("alt") == explorer.locator(".minillm-words").text_content()
+    assert explorer.locator("[aria-live=polite] [role=status]").count() == 1
     seen = picture.evaluate("i => [i.naturalWidth, i.getBoundingClientRect().right <= innerWidth]")
     assert seen[0] >= 600 and seen[1]
     tracks = page.locator(".noUi-target").evaluate_all("all => all.map(e => e.getBoundingClientRect().width)")
