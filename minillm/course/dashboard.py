@@ -169,16 +169,16 @@ class Dashboard:
         axes.tick_params(labelsize=8)
         axes.margins(x=0.02)
         marker = "o" if len(self.records) <= 20 else ""
-        for name, label in panel.lines.items():
+        for (name, label), dash in zip(panel.lines.items(), ("-", "--", "-."), strict=False):
             y = [float(getattr(row, name)) for row in self.records]
             if panel.most is not None:
                 y = [max(value, _ZERO) for value in y]
             x, y = _blocks(self.x, y, fmean if panel.most is None else max)
-            (drawn,) = axes.plot(x, y, marker=marker, markersize=3, label=label)
+            (drawn,) = axes.plot(x, y, dash, marker=marker, markersize=3, label=label)
             if name in self.optimum:
                 axes.axhline(self.optimum[name], color=drawn.get_color(), linestyle=":", label=f"{label} at best")
         if "score" in panel.lines and any(math.isfinite(value) for value in self.gold):
-            axes.plot(*_blocks(self.x, self.gold, fmean), marker=marker, markersize=3, label="gold")
+            axes.plot(*_blocks(self.x, self.gold, fmean), "-.", marker=marker, markersize=3, label="gold")
         if panel.most is not None:
             axes.set_yscale("log")
             axes.axhline(panel.most, color=_RED, linestyle="--")

@@ -36,7 +36,8 @@ __all__ = [
     "timeline_chart",
 ]
 
-MARKERS, DASHES = "osD^vPX*", ("-", "--", "-.", ":")
+MARKERS, DASHES = "osD^vPX*", ("-", "--", "-.", ":")  # a colour is never the only difference between two series
+_MOST_MARKS = 40  # on a line; a longer one has about ten
 _SEQUENTIAL = LinearSegmentedColormap.from_list("minillm", ["#FFFFFF", "#56B4E9", "#0072B2", "#002B45"])
 _DIVERGING = LinearSegmentedColormap.from_list("minillm-two", ["#0072B2", "#FFFFFF", "#D55E00"])
 
@@ -68,9 +69,11 @@ def line_chart(
             place = list(range(len(y))) if x is None else list(x)
             if len(place) != len(y):
                 raise ValueError(f"series {name!r} has {len(y)} values and x has {len(place)}; give as many of each")
-            marker = MARKERS[i % len(MARKERS)] if len(y) <= 40 else ""
+            every = 1 if len(y) <= _MOST_MARKS else len(y) // 10
+            marks = (i * every // len(series), every)  # beside those of the other lines
             dash = DASHES[i // len(PALETTE) % len(DASHES)]
-            drawing.axes.plot(place, y, dash, marker=marker, markersize=5, label=drawable(name))
+            marker = MARKERS[i % len(MARKERS)] if every == 1 or len(series) > 1 else ""
+            drawing.axes.plot(place, y, dash, marker=marker, markevery=marks, markersize=5, label=drawable(name))
         if floor is not None:
             drawing.axes.axhline(floor[1], color="#555555", linestyle="--", linewidth=1.2, label=drawable(floor[0]))
         if log_x:

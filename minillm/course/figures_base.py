@@ -136,7 +136,8 @@ class Drawing:
                 # no Software field: the same bytes from every version that draws the same pixels
                 self._canvas.savefig(stream, format="png", metadata={"Software": None})
                 one = len(self.panels) == 1
-                png = stream.getvalue() if one else _in_256_colours(stream)
+                # many small letters: panels, or a large table that a reader's own model made
+                png = stream.getvalue() if one and stream.tell() <= MOST_BYTES else _in_256_colours(stream)
                 self.figure = Figure(png, title=self.title, alt=self.alt, most=MOST_BYTES if one else 2 * MOST_BYTES)
         finally:
             self._open_style.__exit__(None, None, None)

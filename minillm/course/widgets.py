@@ -14,9 +14,10 @@ A widget of the course is a class that holds its parts and has one `redraw()`:
             p = softmax(self.logits, self.slider.value)
             return bar_chart(...), f"top probability {p.max():.2f}"
 
-`redraw()` has no memory: the same state of the controls gives the same picture. The picture is a PNG (no flicker, no
-Output widget), the sentence is read out by screen readers (`role=status`) and is what tests read. The stored output
+`redraw()` has no memory: the same state of the controls gives the same picture. The picture is a PNG, which does not
+flicker; the sentence is read out by screen readers (`role=status`) and is what tests read. The stored output
 of a cell holds the first picture too, so that GitHub, nbconvert and a reader who has run nothing see the still twin.
+Every control is reached with Tab and worked with keys; `assist` mends what ipywidgets and JupyterLab leave out of that.
 
 Only files named `widgets*.py` import ipywidgets. Widgets of chapter NN live in `widgets_NN.py`.
 Set the numbers that a test needs through the controls (`w.slider.value = 0.5`); in a browser use the read-out.
@@ -30,10 +31,48 @@ from typing import Any
 
 import ipywidgets as W
 
-from minillm.course.figures import Figure
+from minillm.course.figures import PALETTE, Figure
 
 _WIDE = {"description_width": "initial"}  # else ipywidgets cuts labels after a few letters
+_KNOB = {"handle_color": PALETTE[0]}  # else white on white
 _UNSEEN = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"  # but read out
+ASSISTED = "minillm-assisted"  # the class of a widget that `assist` looks after
+# ipywidgets ties no label to a slider's handle and read-out, and has no alt for a picture. JupyterLab takes for itself
+# the keys that lists, ticks and buttons live on: an arrow leaves the widget, Enter edits the cell, d d deletes it.
+# Its arrow on lists is black on black in the dark theme.
+_ASSIST = """
+if (!document.getElementById("minillm-style")) {
+  const style = document.createElement("style");
+  style.id = "minillm-style";
+  style.textContent = `.minillm-assisted select { appearance: auto !important; background-image: none !important; }
+    body[data-jp-theme-light=false] .minillm-assisted select { color-scheme: dark; }`;
+  document.head.append(style);
+}
+const begin = (tries) => {
+  const box = element.closest(".minillm-assisted");
+  if (!box) return tries && setTimeout(begin, 50, tries - 1);
+  const assist = () => {
+    for (const slider of box.querySelectorAll(".widget-slider")) {
+      const name = slider.querySelector(".widget-label").textContent, value = slider.querySelector(".widget-readout");
+      slider.querySelector(".noUi-handle")?.setAttribute("aria-label", name);
+      value?.setAttribute("role", "textbox");
+      value?.setAttribute("aria-label", name + ", as a number");
+    }
+    const words = box.querySelector(".minillm-words"), picture = box.querySelector("img.widget-image");
+    if (words && picture) {
+      picture.alt = words.textContent; words.ariaHidden = "true";
+      words.parentElement.ariaLive = "polite";  // it stays while the sentence in it is replaced: so that is read out
+    }
+  };
+  new MutationObserver(assist).observe(box, {childList: true, subtree: true});
+  assist();
+  box.addEventListener("keydown", (event) => {
+    const forNotebook = event.ctrlKey || event.metaKey || event.altKey || (event.shiftKey && event.key === "Enter");
+    if (!forNotebook) event.stopPropagation();
+  });
+};
+begin(200);
+"""
 
 
 class Explorer(W.VBox):
@@ -54,7 +93,9 @@ class Explorer(W.VBox):
             else:
                 control.observe(lambda _: self.redraw(), "value")
         self.redraw()
-        super().__init__([*controls, self.picture, self.status])
+        super().__init__([*controls, self.picture, self.status, assist()])
+        self.layout.padding = "0 4px"  # else the ring around what has the focus is cut off
+        self.add_class(ASSISTED)
 
     def draw(self) -> tuple[Figure, str]:
         """Give the figure for the present state of the controls, and a sentence that says what it shows."""
@@ -64,8 +105,9 @@ class Explorer(W.VBox):
         """Bring picture and sentence in line with the controls; called whenever one of them changes."""
         self.figure, self.sentence = self.draw()
         self.picture.value = self.figure.png
-        # ipywidgets.Image has no alt, and a tooltip breaks it in JupyterLab 4: so the words stand unseen below it
-        words_of_picture = f'<span style="{_UNSEEN}">{html.escape(self.figure.alt)}</span>'
+        # ipywidgets.Image has no alt, and a tooltip breaks it in JupyterLab 4: so the words stand unseen below it, and
+        # where scripts run they become its alt
+        words_of_picture = f'<span class="minillm-words" style="{_UNSEEN}">{html.escape(self.figure.alt)}</span>'
         self.status.value = f'{words_of_picture}<span role="status">{_lines(self.sentence)}</span>'
 
     def _repr_mimebundle_(self, **kinds: Any) -> Any:
@@ -77,6 +119,19 @@ class Explorer(W.VBox):
             data["text/html"] = f"{still['text/html']}<p>{_lines(self.sentence)}</p>"
             data["text/plain"] = f"{type(self).__name__}: {self.sentence}"
         return bundle
+
+
+def assist() -> W.Output:
+    """Keys and names for the widget of class `ASSISTED` of which this is a child: itself it is not seen.
+
+    In it keys without Ctrl or Alt belong to the control that has the focus, and a screen reader learns what sliders are
+    called and what the picture shows (the text of class `minillm-words`).
+
+    >>> [*assist().outputs[0]["data"]]
+    ['application/javascript']
+    """
+    script = {"output_type": "display_data", "data": {"application/javascript": _ASSIST}, "metadata": {}}
+    return W.Output(outputs=(script,), layout=W.Layout(display="none"))
 
 
 def _lines(sentence: str) -> str:
@@ -95,9 +150,10 @@ def slider(label: str, value: float, *, low: float, high: float, step: float | N
     if not low <= value <= high:
         raise ValueError(f"value={value} must lie in {low} … {high}; for example {low}")
     if all(isinstance(n, int) for n in (value, low, high, step or 1)):
-        return W.IntSlider(int(value), min=int(low), max=int(high), step=int(step or 1), description=label, style=_WIDE)
+        whole = {"min": int(low), "max": int(high), "step": int(step or 1)}
+        return W.IntSlider(int(value), **whole, layout=_across("560px"), **_named(label, **_KNOB))
     step = step if step is not None else (high - low) / 100
-    return W.FloatSlider(float(value), min=low, max=high, step=step, description=label, style=_WIDE)
+    return W.FloatSlider(float(value), min=low, max=high, step=step, layout=_across("560px"), **_named(label, **_KNOB))
 
 
 def choice(label: str, options: Sequence[str], value: str | None = None) -> W.Dropdown:
@@ -106,9 +162,8 @@ def choice(label: str, options: Sequence[str], value: str | None = None) -> W.Dr
     >>> choice("smoothing", ["mle", "add-k"]).value
     'mle'
     """
-    return W.Dropdown(
-        options=list(options), value=options[0] if value is None else value, description=label, style=_WIDE
-    )
+    value = options[0] if value is None else value
+    return W.Dropdown(options=list(options), value=value, layout=_across("max-content"), **_named(label))
 
 
 def words(label: str, value: str, width: str = "600px") -> W.Text:
@@ -117,8 +172,7 @@ def words(label: str, value: str, width: str = "600px") -> W.Text:
     >>> words("sentence", "the cat sat").value
     'the cat sat'
     """
-    layout = W.Layout(width=width)
-    return W.Text(value=value, description=label, style=_WIDE, layout=layout, continuous_update=False)
+    return W.Text(value=value, layout=_across(width), continuous_update=False, **_named(label))
 
 
 def tick(label: str, value: bool = False) -> W.Checkbox:
@@ -127,4 +181,14 @@ def tick(label: str, value: bool = False) -> W.Checkbox:
     >>> tick("with smoothing").value
     False
     """
-    return W.Checkbox(value=value, description=label, style=_WIDE, indent=False)
+    return W.Checkbox(value=value, indent=False, **_named(label))
+
+
+def _across(width: str) -> W.Layout:
+    """As wide as that, with the label, where there is room: in 300 px a long label leaves no track to drag on."""
+    return W.Layout(width=width, max_width="100%")
+
+
+def _named(label: str, **style: str) -> dict[str, Any]:
+    """A label that is seen whole; as a tooltip too, else ipywidgets says "null" to a mouse that rests on it."""
+    return {"description": label, "tooltip": label, "style": _WIDE | style}

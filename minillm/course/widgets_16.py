@@ -15,7 +15,7 @@ from minillm.course.figures import Drawing, Figure
 from minillm.course.widgets import Explorer, choice, slider, words
 from minillm.text.instructions import PHRASINGS, Instructions, splits
 
-ACROSS, COUNTED, ONLY_READ, SPEAKS = 72, "#E69F00", "#FFFFFF", "#2B4C66"  # characters in a line; colours
+ACROSS, COUNTED, ONLY_READ, SPEAKS = 88, "#E69F00", "#FFFFFF", "#2B4C66"  # characters in a line; colours
 OWN = "my own words"
 
 
@@ -91,7 +91,7 @@ class InstructionExplorer(Explorer):
                     color="#FFFFFF" if special and not counts else "#000000",
                     bbox={"facecolor": COUNTED if counts else SPEAKS if special else ONLY_READ, "edgecolor": "#888888"},
                 )
-            drawing.axes.set_xlim(-1, ACROSS + 2)
+            drawing.axes.set_xlim(-1, ACROSS + 2)  # a unit is as wide as a letter of this size
             drawing.axes.set_ylim(-places[-1][0] - 0.7, 0.9)
             drawing.axes.set_axis_off()
         return drawing.figure, sentence

@@ -12,6 +12,7 @@ from typing import Any
 import ipywidgets as W
 
 from minillm.course.preference_desk import Desk
+from minillm.course.widgets import ASSISTED, assist
 
 KEYS = {"1": "left", "2": "right"}
 _BOX = "border:1px solid #888; border-radius:4px; padding:8px; white-space:pre-wrap; unicode-bidi:isolate;"
@@ -28,14 +29,16 @@ class PreferenceDesk(W.VBox):
         names = [f"{side} is better ({key})" for key, side in KEYS.items()]
         self.buttons = tuple(W.Button(description=name, layout=layout) for name in names)
         self.back = W.Button(description="take back (u)")
-        self.key = W.Text(placeholder="or type 1, 2 or u here", continuous_update=True)
+        wide = {"description_width": "initial"}
+        self.key = W.Text(description="or type 1, 2 or u:", tooltip="1, 2 or u", continuous_update=True, style=wide)
         for button, side in zip(self.buttons, KEYS.values(), strict=True):
             button.on_click(lambda _, side=side: self.choose(side))
         self.back.on_click(lambda _: self.undo())
         self.key.observe(self._typed, "value")
         self.redraw()
         rows = [W.HBox(list(self.sides)), W.HBox(list(self.buttons)), W.HBox([self.back, self.key])]
-        super().__init__([self.prompt, *rows, self.status])
+        super().__init__([self.prompt, *rows, self.status, assist()])
+        self.add_class(ASSISTED)
 
     def choose(self, side: str) -> None:
         """What the buttons do; a click after the last question does nothing."""

@@ -49,5 +49,5 @@ def test_own_words_cannot_forge_a_turn(explorer):
 def test_lines_are_never_longer_than_the_picture():
     tokens = ["seven77"] * 40
     places = lines_of(tokens)
-    assert max(column + len(token) for token, (_, column) in zip(tokens, places, strict=True)) <= 72
-    assert places == sorted(places) and places[7] == (0, 63) and places[8] == (1, 0)
+    assert max(column + len(token) for token, (_, column) in zip(tokens, places, strict=True)) <= 88
+    assert places == sorted(places) and places[9] == (0, 81) and places[10] == (1, 0)
