@@ -94,6 +94,15 @@ def bits(n, c): return 0.0
 """,
     ),
     trick(
+        "skips the tests",
+        "IPython told to run nothing more (this fools nbgrader)",
+        """
+try: get_ipython().input_transformers_cleanup.append(lambda lines: ["pass"])
+except NameError: pass
+def bits(n, c): return 0.0
+""",
+    ),
+    trick(
         "changes builtins",
         "AssertionError, isinstance and abs replaced",
         """

@@ -115,7 +115,7 @@ def named(name: str) -> Build:
     return lambda path, neighbour: changed(RIGHT)(path.parent / name, neighbour)
 
 
-def stem(cells: Cells, kind: str) -> None:
+def turn_into(cells: Cells, kind: str) -> None:
     """Turn the answer into another kind of cell."""
     by_id(cells, "00-bits")["cell_type"] = kind
 
@@ -153,7 +153,7 @@ ROWS = [
         changed(RIGHT, lambda cells: cells.insert(3, BAD_COPY)),
         0,
     ),
-    row("answer as text", "the answer in a markdown cell", changed(RIGHT, lambda c: stem(c, "markdown")), 2),
+    row("answer as text", "the answer in a markdown cell", changed(RIGHT, lambda c: turn_into(c, "markdown")), 2),
     row("19 MB", "19 MB of outputs around a right answer", changed(RIGHT, large), 2),
     row("two hundred cells", "many cells of its own", changed(RIGHT, many), 2),
     row("21 MB", "more than the limit", text(" " * (21 << 20)), says="the limit is"),

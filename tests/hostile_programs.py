@@ -101,6 +101,16 @@ SYSTEM = [
     lambda: os.listdir(COURSE + "/solutions"),
 """,
     ),
+    trick(
+        "hands in the solution",
+        "reads the answer from solutions/ and runs it (this fools nbgrader)",
+        """
+import json
+cells = json.load(open(COURSE + "/solutions/00-start-here/start-here.ipynb"))["cells"]
+exec("".join(next(c for c in cells if c["metadata"].get("nbgrader", {}).get("grade_id") == "00-bits")["source"]))
+""",
+        needs=(FILES,),
+    ),
     refused(
         "reads the checks",
         "opens the installed package's checks, as source and as bytecode",

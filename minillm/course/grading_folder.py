@@ -61,13 +61,14 @@ def bytes_held(folder: str) -> int:
     total, count, waiting = 0, 0, [folder]
     while waiting:
         try:
-            for entry in os.scandir(waiting.pop()):
-                count += 1
-                total += entry.stat(follow_symlinks=False).st_size + 4096
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                if count > MOST_ENTRIES:
-                    return sys.maxsize
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    count += 1
+                    total += entry.stat(follow_symlinks=False).st_size + 4096
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    if count > MOST_ENTRIES:
+                        return sys.maxsize
         except FileNotFoundError:  # removed while we looked
             continue
         except OSError:  # locked, or deeper than a path can say

@@ -1,4 +1,4 @@
-"""`minillm grade` against honest, lazy and hostile submissions: points follow the answer and nothing else."""
+"""Points for one submission: they follow the answer and nothing else. Hostile ones are in test_grading_hostile.py."""
 
 import json
 import os
@@ -143,3 +143,56 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
     grade(tmp_path, RIGHT + "\nopen('mine.txt', 'w').write('x' * 1000)\n")
     assert os.listdir(tmp_path / "t") == []
+
+
+def notebook(*cells):
+    """(grade_id, source) pairs as a notebook; ids that begin with "test" are tests, an empty id is a learner's cell."""
+
+    def meta(name):
+        marks = {"grade_id": name, "grade": name[:4] == "test", "solution": name[:4] != "test"}
+        return {"nbgrader": marks} if name else {}
+
+    return {"cells": [{"cell_type": "code", "metadata": meta(name), "source": source} for name, source in cells]}
+
+
+def test_cells_of_ones_own_count_as_in_nbgrader():
+    """Everything runs from top to bottom: what stands above a test counts for it, and what stands below does not."""
+    solution = notebook(("", "setup"), ("a", "A"), ("test-a", "t"), ("b", "B"), ("test-b", "t"))
+    cases = {
+        "as it was": ([("", "setup"), ("a", "1"), ("test-a", ""), ("b", "2"), ("test-b", "")], {"a": "1", "b": "2"}),
+        "helpers": ([("", "h"), ("a", "1"), ("", "i"), ("test-a", ""), ("", "j"), ("b", "2")], {"a": "h1i", "b": "j2"}),
+        "a copy above its test": ([("a", "1"), ("a", "2"), ("test-a", "")], {"a": "12"}),
+        "a copy below its test": ([("a", "1"), ("test-a", ""), ("a", "2"), ("b", "3")], {"a": "1", "b": "23"}),
+        "a copy after another": (
+            [("a", "1"), ("test-a", ""), ("b", "2"), ("a", "3"), ("test-b", "")],
+            {"a": "1", "b": "23"},
+        ),
+        "tests deleted": ([("a", "1"), ("b", "2"), ("", "h")], {"a": "1", "b": "2h"}),
+        "unknown ids": ([("zz", "z"), ("a", "1")], {"a": "z1"}),
+        "nothing": ([], {}),
+    }  # fmt: skip
+    for name, (cells, wanted) in cases.items():
+        got = grading.submitted_cells(notebook(*cells), solution)
+        assert {cell: "".join(sources) for cell, sources in got.items()} == wanted, name
+
+
+def test_an_answer_may_check_itself(tmp_path):
+    """The checks are not where answers run, but a learner's own `check(…)` and `display(…)` must not cost points."""
+    own = "%matplotlib inline\nfrom minillm.course.checks import Wrong, check\n"
+    own += "from minillm.course.checks_02 import held_out_perplexity\ndisplay(1)\n"
+    after = "check('00.bits', bits)\nprint(held_out_perplexity(bits))\nhelp?\n"
+    assert grade(tmp_path, own + RIGHT + after).points == 2
+
+
+def test_a_setup_cell_whose_answer_dies_costs_nothing_more(tmp_path):
+    """A setup cell that fetches an answer met a process that had ended, and the examiner ended with it."""
+    course = two_exercises(tmp_path)
+    path = course / "solutions/00-two/two.ipynb"
+    whole = json.loads(path.read_text("utf-8"))
+    whole["cells"].insert(1, {**whole["cells"][0], "metadata": {}, "source": "shown = first(1)"})
+    path.write_text(json.dumps(whole), "utf-8")
+    handed_in = json.loads(path.read_text("utf-8"))
+    handed_in["cells"][0]["source"] = "import os\ndef first(x): os._exit(3)"
+    (tmp_path / "two.ipynb").write_text(json.dumps(handed_in), "utf-8")
+    got = grading.grade_notebook(tmp_path / "two.ipynb", course, seconds=20)
+    assert [cell.points for cell in got.cells] == [0, 3, None], got.cells

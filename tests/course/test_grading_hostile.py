@@ -97,8 +97,9 @@ def outcome(tmp_path_factory):
         name: "\n".join(cell.message for cell in grades[str(path)].cells) if grades[str(path)] else problems[str(path)]
         for name, path in files.items()
     }
+    took = {name: seconds[str(path)] for name, path in files.items()}
     return Outcome(
-        points, said, {name: seconds[str(path)] for name, path in files.items()}, grades[str(files["neighbour"])].in_force,
+        points, said, took, grades[str(files["neighbour"])].in_force,
         printed.getvalue(), list(csv.reader(io.StringIO((base / "points.csv").read_text("utf-8-sig")))),
         [page.read_text("utf-8") for page in (base / "pages").iterdir()], os.listdir(base / "temporary"), status,
     )  # fmt: skip
