@@ -231,10 +231,12 @@ layer 8  course        what turns the library into a course
     course/authoring.py         exercises from solutions; normalise and run notebooks
     course/grading_wire.py      plain data over a pipe, and nothing that executes
     course/grading_sandbox.py   what a submission may not do, held by the operating system
+    course/grading_folder.py    the empty folder of a submission: what lies in it, and how it is removed
     course/grading_answers.py   the process that runs a learner's code
     course/grading_desk.py      the examiner's end: asks that process, stops it in time
     course/grading_examiner.py  the process that holds the tests
-    course/grading.py           minillm grade: points without nbgrader
+    course/grading.py           points for one submission, without nbgrader
+    course/gradebook.py         minillm grade: a whole class, as a table, CSV and pages of feedback
     course/lab.py               minillm lab: JupyterLab on the first chapter
     course/doctor.py            minillm doctor: what to mend on this machine, and how
     course/cli.py               the command line: minillm lab, doctor, grade, author

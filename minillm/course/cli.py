@@ -52,10 +52,12 @@ def make_parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
 
     grade = commands.add_parser("grade", help="give points for exercises, each in a process of its own")
-    grade.add_argument("files", nargs="+", metavar="FILE", help="filled-in exercise notebooks")
+    grade.add_argument("files", nargs="+", metavar="FILE", help="filled-in exercise notebooks, or folders of them")
     grade.add_argument("--seconds", type=float, default=60.0, help="time limit for each graded cell (default 60)")
     grade.add_argument("--memory", type=int, default=2048, metavar="MB", help="memory limit in MB (default 2048)")
-    grade.add_argument("--json", metavar="PATH", help="also write the result to a file")
+    grade.add_argument("--csv", metavar="PATH", help="also write a table for spreadsheets, a row for each file")
+    grade.add_argument("--json", metavar="PATH", help="also write everything, with each exercise and its message")
+    grade.add_argument("--feedback", metavar="FOLDER", help="also write a page for each learner: what failed, and why")
     grade.set_defaults(run=_grade)
 
     author = commands.add_parser("author", help="for authors of chapters")
@@ -84,9 +86,12 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _grade(options: argparse.Namespace) -> int:
-    from minillm.course.grading import grade_files
+    from minillm.course.gradebook import grade_files
 
-    return grade_files(options.files, seconds=options.seconds, megabytes=options.memory, result_path=options.json)
+    return grade_files(
+        options.files, seconds=options.seconds, megabytes=options.memory,
+        json_path=options.json, csv_path=options.csv, feedback=options.feedback,
+    )  # fmt: skip
 
 
 def _author(options: argparse.Namespace) -> int:

@@ -7,6 +7,9 @@ examiner takes what comes out of it for an answer to be examined, never for a ve
 
     {"op": "run", …} executes a cell · "get" a name · "call", "attribute", "item", "length", "next" on what was given
 
+The checks hold what exercises ask for, so this process does not have them: a learner's own `check(…)`, or a score that
+a card of an exercise prints, calls a stand-in that does nothing.
+
 Next:    minillm/course/grading_examiner.py
 """
 
@@ -15,7 +18,10 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from minillm.course.grading_sandbox import die_with_parent, restrict
@@ -29,7 +35,8 @@ class Answers:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self.names: dict[str, Any] = {"__name__": "__main__"}
+        # notebooks have `display` without importing it
+        self.names: dict[str, Any] = {"__name__": "__main__", "display": lambda *_, **__: None}
         self.given: list[Any] = []
 
     def serve(self) -> None:
@@ -105,8 +112,28 @@ class _Iterator:
         self.inner = inner
 
 
+class NoChecks(MetaPathFinder, Loader):
+    """Finds, in place of each module with checks, one whose every name is a function that gives None."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Python's question to each finder; None for all other modules."""
+        return ModuleSpec(fullname, self) if fullname.startswith("minillm.course.checks") else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Fill the module."""
+        wrong = type("Wrong", (AssertionError,), {})
+        names: dict[str, object] = {"Wrong": wrong, "NotWrittenYet": wrong, "__getattr__": _stand_in}
+        vars(module).update(names)
+
+
+def _stand_in(name: str) -> Callable[..., None]:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return lambda *_, **__: None
+
+
 def runnable(source: str) -> str:
-    """A cell without IPython's own lines (`%time`, `!ls`), which plain Python cannot run.
+    """A cell without IPython's own lines (`%time`, `!ls`, `help?`), which plain Python cannot run.
 
     >>> runnable("%%time\\nx = 1\\n!ls")
     '#%%time\\nx = 1\\n#!ls'
@@ -114,7 +141,7 @@ def runnable(source: str) -> str:
     try:
         compile(source, "cell", "exec")
     except (SyntaxError, ValueError):
-        return re.sub(r"(?m)^(?=[%!])", "#", source)
+        return re.sub(r"(?m)^(?=[ \t]*[%!?]|.*\?[ \t]*$)", "#", source)
     return source
 
 
@@ -135,6 +162,7 @@ def main() -> None:
     for standard in (0, 1, 2):
         os.dup2(nowhere, standard)
     channel = Channel(incoming, outgoing)
+    sys.meta_path.insert(0, NoChecks())
     channel.send({"in force": restrict(folder, library, megabytes)})
     Answers(channel).serve()
 

@@ -15,10 +15,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from minillm.course.grading_folder import bytes_held
 from minillm.course.grading_sandbox import MB
 from minillm.course.grading_wire import BadMessage, Channel, decode, encode
 
@@ -36,19 +37,19 @@ class Desk:
         self.job, self.stopped, self.lock = job, "", threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
         self.channel: Channel
-        self.past: list[dict[str, str]] = []  # the cells that a fresh process must run again
-        self.problems: dict[str, str] = {}  # what running a cell raised, by its id
-        self.deadly: set[str] = set()
+        self.past: list[tuple[str, str]] = []  # (cell, source) of all that a fresh process must run again
+        self.problems: dict[str, str] = {}  # what running a cell raised first, by its id
+        self.deadly: set[int] = set()  # places in `past` that ended a process
         self.lent: list[Callable[..., Any]] = []
         self.in_force: list[str] = []
 
     def open(self) -> None:
-        """Make sure that an answers' process is there and has run all cells so far, but those that ended one."""
+        """Make sure that an answers' process is there and has run everything so far, but what ended one."""
         while self.process is None:
             self._start()
-            for cell in self.past:
-                if self.process is not None and cell["id"] not in self.deadly:
-                    self._run(cell)
+            for place in range(len(self.past)):
+                if self.process is not None and place not in self.deadly:
+                    self._run(place)
 
     def _start(self) -> None:
         self.stopped, self.lent = "", []
@@ -63,21 +64,28 @@ class Desk:
         with self.clock():
             self.in_force = self._receive()["in force"]
 
-    def add(self, cell: dict[str, str]) -> None:
-        """Run one more of the learner's cells; what it raises is kept for the test that misses its names."""
-        self.open()
-        self.past.append(cell)
-        self._run(cell)
+    def add(self, cell: str, sources: Sequence[str]) -> None:
+        """Run what a learner wrote for one exercise; what it raises is kept for the test that misses its names.
 
-    def _run(self, cell: dict[str, str]) -> None:
+        Of an exercise that ended the process, the rest is not run.
+        """
+        for source in sources:
+            self.open()
+            self.past.append((cell, source))
+            self._run(len(self.past) - 1)
+            if len(self.past) - 1 in self.deadly:
+                break
+
+    def _run(self, place: int) -> None:
+        cell, source = self.past[place]
         try:
             with self.clock():
-                self.ask(op="run", source=cell["source"], name=cell["id"])
+                self.ask(op="run", source=source, name=cell)
         except Gone as gone:
-            self.problems[cell["id"]] = str(gone)
-            self.deadly.add(cell["id"])
+            self.problems.setdefault(cell, str(gone))
+            self.deadly.add(place)
         except Exception as error:
-            self.problems[cell["id"]] = f"{type(error).__name__}: {error}"
+            self.problems.setdefault(cell, f"{type(error).__name__}: {error}")
 
     def ask(self, **request: Any) -> Any:
         """Send one request and give the answer, or raise what the answer raised."""
@@ -113,7 +121,7 @@ class Desk:
         try:
             return decode(node, self._stand_in)
         except BadMessage as error:
-            raise self._give_up(f"the answer sent {error}") from None
+            raise self.give_up(f"the answer sent {error}") from None
 
     def _stand_in(self, node: dict[str, Any]) -> "Answer":
         if node["t"] != "given" or type(node["v"]) is not int:
@@ -124,20 +132,21 @@ class Desk:
         try:
             self.channel.send(message)
         except OSError:
-            raise self._give_up("the process with the answer ended") from None
+            raise self.give_up("the process with the answer ended") from None
 
     def _receive(self) -> dict[str, Any]:
         try:
             message = self.channel.receive()
         except (EOFError, OSError):
-            raise self._give_up("the process with the answer ended") from None
+            raise self.give_up("the process with the answer ended") from None
         except BadMessage as error:
-            raise self._give_up(f"the answer sent {error}") from None
+            raise self.give_up(f"the answer sent {error}") from None
         if not isinstance(message, dict):
-            raise self._give_up("the answer sent something that is no reply")
+            raise self.give_up("the answer sent something that is no reply")
         return message
 
-    def _give_up(self, why: str) -> Gone:
+    def give_up(self, why: str) -> Gone:
+        """End the answers' process; gives what to raise, with the reason of whoever ended it first."""
         self.stop("")
         why, self.process = self.stopped or why, None
         return Gone(why)
@@ -167,14 +176,20 @@ class Desk:
             watcher.join()
 
     def _watch(self, done: threading.Event, start: float) -> None:
+        try:
+            self._watch_until(done, start)
+        except Exception as error:  # nothing may run unwatched
+            self.stop(f"the answer could not be watched ({type(error).__name__})")
+
+    def _watch_until(self, done: threading.Event, start: float) -> None:
         seconds, most = self.job["seconds"], self.job["megabytes"] * MB
         while not done.wait(0.1):
             if time.monotonic() - start > seconds:
                 self.stop(f"the answer took more than {seconds:g} s")
             elif self.process and _memory(self.process.pid) > most:
                 self.stop(f"the answer took more than {self.job['megabytes']} MB of memory")
-            elif _disk(self.job["folder"]) > 256 * MB:
-                self.stop("the answer wrote more than 256 MB")
+            elif bytes_held(self.job["folder"]) > 256 * MB:
+                self.stop("the answer wrote more than 256 MB, or more files and folders than can be counted")
 
 
 class Answer:
@@ -198,7 +213,7 @@ class Answer:
         coded = self._coded(arguments)
         result = self._desk.ask(op="call", of=self._number, arguments=coded, named={}, look=True)
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], list)):
-            raise self._desk._give_up("the answer sent something that is no reply")
+            raise self._desk.give_up("the answer sent something that is no reply")
         return result
 
     def __getattr__(self, name: str) -> Any:
@@ -253,16 +268,6 @@ def _memory(pid: int) -> int:
     except (OSError, ValueError, IndexError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _disk(folder: str) -> int:
-    total = 0
-    for count, entry in enumerate(Path(folder).rglob("*")):
-        with contextlib.suppress(OSError):
-            total += entry.lstat().st_size + 4096
-        if count > 50_000:
-            return sys.maxsize
-    return total
 
 
 def _environment(job: dict[str, Any]) -> dict[str, str]:

@@ -3,9 +3,10 @@
 The tests come from `solutions/`. A name that a learner had to define stands for an `Answer` (see `grading_desk`).
 Verdicts go to a pipe that the answers' process does not have.
 
-Job (JSON on stdin): {"cells": [{"kind": "answer" | "setup" | "test", "id", "source", "submitted"}], "library",
-"folder", "seconds", "megabytes"}. Out (JSON lines on what was stdout): {"in force": […]} once, and for each test
-{"id", "passed", "message"}.
+Job (JSON on stdin): {"cells": [{"kind": "answer" | "setup" | "test", "id", "source", "submitted": [sources]}],
+"library", "folder", "seconds", "megabytes"}. Out (JSON lines on what was stdout): {"in force": […]} once, and for each
+test {"id", "passed", "message"}. What an answer sends may keep a check busy or fill its memory, so this process has
+limits of its own.
 
 Next:    minillm/course/grading.py
 """
@@ -15,13 +16,15 @@ import contextlib
 import io
 import json
 import os
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from minillm.course.checks import Wrong
 from minillm.course.grading_desk import Desk, Gone
-from minillm.course.grading_sandbox import die_with_parent, hide_memory
+from minillm.course.grading_sandbox import die_with_parent, hide_memory, limit_memory
 
 MOST_WORDS = 600  # characters of a message
 
@@ -34,26 +37,33 @@ class Examiner:
         self.names: dict[str, Any] = {"__name__": "__main__"}
         self.owner: dict[str, str] = {}  # a name that a learner has to define -> the cell that should
 
-    def take(self, cell: dict[str, str]) -> dict[str, Any] | None:
+    def take(self, cell: dict[str, Any]) -> dict[str, Any] | None:
         """Deal with one cell; for a test, give the verdict."""
         if cell["kind"] == "test":
             return self._test(cell)
-        answer = cell["submitted"] if cell["kind"] == "answer" else cell["source"]
-        self.desk.add({"id": cell["id"], "source": answer})
+        self.desk.add(cell["id"], cell["submitted"] if cell["kind"] == "answer" else [cell["source"]])
         if cell["kind"] == "answer":
             imports, defined = split_names(cell["source"])
             self._run(imports, cell["id"])
-            self.owner.update(dict.fromkeys(defined, cell["id"]))
+            self.owner.update({name: cell["id"] for name in defined})
         else:
-            with contextlib.suppress(Exception):  # a setup cell may show off an answer; tests say what they miss
-                self._fetch(cell["source"])
-                self._run(cell["source"], cell["id"])
+            self._set_up(cell)
         return None
 
-    def _test(self, cell: dict[str, str]) -> dict[str, Any]:
+    def _set_up(self, cell: dict[str, Any]) -> None:
+        try:
+            with _alarm(self.desk.job["seconds"] + 1), self.desk.clock():
+                self._fetch(cell["source"])
+                self._run(cell["source"], cell["id"])
+        except Gone as gone:
+            self.desk.give_up(str(gone))
+        except Exception:
+            pass  # it may show off an answer that is not there; the tests say what they miss
+
+    def _test(self, cell: dict[str, Any]) -> dict[str, Any]:
         try:
             self.desk.open()
-            with self.desk.clock():
+            with _alarm(self.desk.job["seconds"] + 1), self.desk.clock():
                 self._fetch(cell["source"])
                 self._run(cell["source"], cell["id"])
             passed, message = True, "correct"
@@ -62,7 +72,7 @@ class Examiner:
         except AssertionError as error:
             passed, message = False, str(error) or "a hidden test failed"
         except Gone as gone:
-            passed, message = False, str(gone)
+            passed, message = False, str(self.desk.give_up(str(gone)))
         except Exception as error:
             passed, message = False, f"{type(error).__name__}: {error}"
         # what an answer raised is its own text: nothing of it may steer a terminal
@@ -90,6 +100,24 @@ class Examiner:
             exec(compile(source, name, "exec"), self.names)
 
 
+@contextlib.contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Stop a check that is still busy with what an answer gave after the answer's own time is over (POSIX)."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def ring(*_: object) -> None:
+        raise Gone("checking what the answer gave took too long")
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def split_names(source: str) -> tuple[str, list[str]]:
     """The imports of a solution cell, which run here too, and the other names that it defines at its top level.
 
@@ -113,6 +141,7 @@ def main() -> None:
     die_with_parent()
     hide_memory()
     job = json.load(sys.stdin)
+    limit_memory(max(2 * job["megabytes"], 4096))
     verdicts = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     examiner = Examiner(job)

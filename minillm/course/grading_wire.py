@@ -19,6 +19,8 @@ from typing import IO, Any
 import numpy as np
 
 MOST_BYTES = 16 * 1024 * 1024  # JSON of this size can become some 500 MB of Python objects, not more
+MOST_DIGITS = 4096  # hexadecimal, of one integer: arithmetic on millions of digits takes minutes
+MOST_STEPS = 1_000_000  # of a range, and rows of an array without numbers: a few bytes that fill any memory
 _DTYPES = {"bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"}
 _DTYPES |= {"float16", "float32", "float64", "complex64", "complex128"}
 _SEQUENCES: dict[str, Callable[[list[Any]], Any]] = {"tuple": tuple, "set": set, "frozenset": frozenset}
@@ -73,7 +75,7 @@ def encode(value: Any, other: Other) -> Any:
     if value is None or isinstance(value, bool | str):
         return str(value) if isinstance(value, str) else value
     if isinstance(value, int):
-        return int(value) if -(2**63) <= value < 2**63 else {"t": "int", "v": hex(int(value))}
+        return int(value) if -(2**63) <= value < 2**63 else {"t": "int", "v": _short(hex(int(value)))}
     if isinstance(value, float) and not isinstance(value, np.generic):
         return float(value)
     if isinstance(value, list):
@@ -87,9 +89,19 @@ def encode(value: Any, other: Other) -> Any:
         return {"t": "bytes", "v": base64.b64encode(value).decode()}
     if isinstance(value, complex) and not isinstance(value, np.generic):
         return {"t": "complex", "v": [value.real, value.imag]}
-    if isinstance(value, range):
+    if isinstance(value, range) and _few_steps(value):
         return {"t": "range", "v": [value.start, value.stop, value.step]}
     return _encode_array(value) or other(value)
+
+
+def _short(digits: Any) -> str:
+    if len(digits) > MOST_DIGITS:
+        raise BadMessage(f"an integer of {len(digits):,} hexadecimal digits; the limit is {MOST_DIGITS:,}")
+    return digits
+
+
+def _few_steps(steps: range) -> bool:
+    return (steps.stop - steps.start) // steps.step < MOST_STEPS
 
 
 def _encode_array(value: Any) -> Any:
@@ -153,13 +165,15 @@ def _decode(node: Any, other: Other) -> Any:
     if tag == "dict":
         return {_decode(k, other): _decode(v, other) for k, v in value}
     if tag == "int":
-        return int(value, 16)
+        return int(_short(value), 16)
     if tag == "bytes":
         return base64.b64decode(value, validate=True)
     if tag == "complex":
         return complex(float(value[0]), float(value[1]))
     if tag == "range":
-        return range(*map(int, value))
+        if not _few_steps(steps := range(*map(int, value))):
+            raise BadMessage("a range that is too long")
+        return steps
     if tag == "numpy-generator":
         generator = np.random.default_rng()
         generator.bit_generator.state = json.loads(value)
@@ -172,7 +186,9 @@ def _decode(node: Any, other: Other) -> Any:
 def _unpack(tag: str, node: dict[str, Any]) -> Any:
     data, shape = base64.b64decode(node["v"], validate=True), tuple(node["shape"])
     good = node["as"] in _DTYPES and all(type(n) is int and n >= 0 for n in shape) and len(shape) <= 32
-    if not good or math.prod(shape) * np.dtype(node["as"]).itemsize != len(data):
+    size = math.prod(shape) if good else -1
+    empty_but_long = size == 0 and math.prod(n for n in shape if n) > MOST_STEPS
+    if not good or size * np.dtype(node["as"]).itemsize != len(data) or empty_but_long:
         raise BadMessage("a damaged array")
     array = np.frombuffer(bytearray(data), dtype=node["as"]).reshape(shape)
     if tag in ("array", "scalar"):

@@ -32,7 +32,7 @@ def read_notebook(path: str | Path) -> Notebook:
         notebook = json.loads(path.read_bytes().decode("utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, an endless number, nested too deep
         raise ValueError(f"{path}: not a notebook ({type(error).__name__}); is it a .ipynb file?") from None
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
     if not isinstance(cells, list) or not all(_is_cell(cell) for cell in cells):

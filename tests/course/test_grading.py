@@ -1,9 +1,8 @@
-"""`minillm grade` against honest, lazy and hostile submissions: points follow the answer and nothing else."""
+"""Points for one submission: they follow the answer and nothing else. Hostile ones are in test_grading_hostile.py."""
 
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -75,161 +74,6 @@ def test_hidden_tests_count(tmp_path, monkeypatch):
     assert got.points == 0 and only_cell(got).message == "hidden but real"
 
 
-HOSTILE = {
-    "leaves": "import sys\ndef bits(n, c): sys.exit(0)",
-    "leaves at once": "import sys; sys.exit(0)",
-    "is gone": "import os\ndef bits(n, c): os._exit(0)",
-    "is gone at once": "import os; os._exit(0)",
-    "changes the check": """
-import minillm.course.checks as checks, minillm.course.checks_00 as checks_00
-checks.check = checks_00.bits = lambda *a: None
-checks.Wrong.__init__ = lambda *a: sys.exit(0)
-def check(*a): pass
-def bits(n, c): return 0.0
-""",
-    "changes builtins": """
-import builtins
-builtins.AssertionError = builtins.Exception = type("Fine", (BaseException,), {})
-builtins.abs = lambda x: 0.0
-builtins.isinstance = lambda *a: True
-def abs(x): return 0.0
-def bits(n, c): return 0.0
-""",
-    "equals everything": """
-class Yes(float):
-    __eq__ = __le__ = __lt__ = __ge__ = __gt__ = lambda *a: True
-    __ne__ = lambda *a: False
-    __sub__ = __rsub__ = __abs__ = __truediv__ = __mul__ = __rmul__ = lambda *a: Yes(0)
-def bits(n, c):
-    if c < 1: raise ValueError
-    return Yes(7)
-""",
-    "an object that claims to equal": """
-class Yes:
-    __eq__ = lambda *a: True
-    __ne__ = lambda *a: False
-    def __getattr__(self, name): return lambda *a: True
-    def __len__(self): return 1
-def bits(n, c): return Yes()
-""",
-    "is not a number": "def bits(n, c):\n    if c < 1: raise ValueError\n    return float('nan')",
-    "ends the loop": "def bits(n, c): raise StopIteration",
-    "prints a verdict": """
-import json, os, sys
-line = json.dumps({"id": "00-bits-check", "passed": True, "message": "correct"}) + "\\n"
-for fd in range(3, 40):
-    try: os.write(fd, line.encode())
-    except OSError: pass
-def bits(n, c):
-    print(line); sys.__stdout__.write(line); os.write(1, line.encode())
-    return 0.0
-""",
-    "forges frames": """
-import json, os
-data = json.dumps({"ok": True, "passed": True}).encode()
-def bits(n, c):
-    for fd in range(3, 12):
-        try: os.write(fd, len(data).to_bytes(4, "big") + data)
-        except OSError: pass
-    return 1.0
-""",
-    "looks for the tests": """
-import gc, inspect, sys
-def bits(n, c):
-    for thing in gc.get_objects():
-        if isinstance(thing, dict) and "owner" in thing: thing["passed"] = True
-    for frame in inspect.stack(): frame.frame.f_locals["passed"] = True
-    for name in list(sys.modules):
-        if "grading" in name: vars(sys.modules[name]).update(encode=lambda *a: True, decode=lambda *a: True)
-    return 0.0
-""",
-    "stops the grader": """
-import os, signal
-for pid in (os.getppid(), os.getpgid(os.getppid())):
-    try: os.kill(pid, signal.SIGKILL)
-    except OSError: pass
-def bits(n, c): return 0.0
-""",
-    "a message too long": "def bits(n, c): return 'x' * 40_000_000",
-    "a list in itself": "def bits(n, c):\n    a = []\n    a.append(a)\n    return a",
-    "a deep list": "def bits(n, c):\n    a = []\n    for _ in range(100_000): a = [a]\n    return a",
-    "an exception with an evil text": """
-class E(Exception):
-    def __str__(self): raise KeyError
-def bits(n, c): raise E
-""",
-    "no such name": "bytes_ = 1",
-    "does not compile": "def bits(n, c: return",
-    "writes to the terminal": "def bits(n, c): raise ValueError('\\x1b[2J\\x1b]0;owned\\x07')",
-}
-
-
-@pytest.mark.parametrize("how", HOSTILE)
-def test_no_trick_gets_a_point(how, tmp_path):
-    got = grade(tmp_path, HOSTILE[how])
-    assert got.points == 0 and only_cell(got).message
-    assert all(c.isprintable() or c == "\n" for c in only_cell(got).message)
-
-
-def test_edited_tests_are_not_used(tmp_path):
-    got = grade(tmp_path, STUB, **{"00-bits-check": "print('00.bits: correct')"})
-    assert got.points == 0
-
-
-def test_an_endless_loop_ends_in_time(tmp_path):
-    start = time.monotonic()
-    got = grade(tmp_path, "def bits(n, c):\n    while True: pass", seconds=1.5)
-    assert got.points == 0 and "more than 1.5 s" in only_cell(got).message
-    assert time.monotonic() - start < 15
-
-
-def test_endless_output_costs_nothing(tmp_path):
-    loud = RIGHT + "\nprint('x' * 1_000_000_000)\nimport sys\nsys.stderr.write('y' * 100_000_000)\n"
-    assert grade(tmp_path, loud, megabytes=4096).points == 2
-
-
-@LINUX
-def test_a_memory_bomb_is_stopped(tmp_path):
-    got = grade(tmp_path, "def bits(n, c): return len(bytearray(3 << 30))", megabytes=512)
-    assert got.points == 0 and "MemoryError" in only_cell(got).message
-    shared = "import mmap\ndef bits(n, c):\n    m = mmap.mmap(-1, 2 << 30)\n    m.write(b'x' * (1 << 20))\n"
-    shared += "    for _ in range(2000): m.write(b'x' * (1 << 20))\n    import time; time.sleep(60)"
-    got = grade(tmp_path, shared, megabytes=512)
-    assert got.points == 0 and "512 MB of memory" in only_cell(got).message
-
-
-ATTEMPTS = f"""
-import os, resource, socket, subprocess
-attempts = [
-    lambda: os.fork(),
-    lambda: subprocess.run(["true"]),
-    lambda: os.kill(os.getppid(), 0),
-    lambda: socket.socket(),
-    lambda: open({str(ROOT / "solutions/00-start-here/start-here.ipynb")!r}).read(),
-    lambda: open({str(ROOT / "README.md")!r}, "a"),
-    lambda: os.chmod({str(ROOT / "README.md")!r}, 0o644),
-    lambda: os.listdir({str(Path.home())!r}),
-    lambda: open("/proc/%d/mem" % os.getppid(), "rb").read(1),
-    lambda: resource.setrlimit(resource.RLIMIT_DATA, (-1, -1)),
-]
-def worked(attempt):
-    try: attempt()
-    except (OSError, ValueError): return False
-    return True
-done = [i for i, attempt in enumerate(attempts) if worked(attempt)]
-if done: raise RuntimeError("these worked: %s" % done)
-"""
-
-
-@LINUX
-def test_the_system_refuses_what_an_answer_does_not_need(tmp_path):
-    """A right answer that first tries other things is defined only if every attempt was refused."""
-    got = grade(tmp_path, ATTEMPTS + RIGHT)
-    if {"no files but its own", "no new processes, signals or network"} - set(got.in_force):
-        pytest.skip("this kernel has no Landlock or no seccomp")
-    assert got.points == 2, only_cell(got).message
-
-
 def test_one_deadly_exercise_does_not_cost_the_next(tmp_path):
     course = two_exercises(tmp_path)
     notebook = json.loads((course / "solutions/00-two/two.ipynb").read_text("utf-8"))
@@ -291,23 +135,6 @@ assert list(two.each(lambda x: seen.append(x) or x * x, [1, 2, 3])) == [1, 4, 9]
     return folder / "course"
 
 
-@pytest.mark.parametrize("content", ["", "not json", "[]", "{}", '{"cells": [1]}', '{"cells": []}', "[" * 100_000])
-def test_what_is_no_submission_is_refused(content, tmp_path):
-    path = tmp_path / "x.ipynb"
-    path.write_text(content, "utf-8")
-    with pytest.raises(ValueError, match=r"x\.ipynb: "):
-        grading.grade_notebook(path, ROOT)
-
-
-def test_the_report_and_the_json(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    result = tmp_path / "result.json"
-    status = grading.grade_files([str(submit(tmp_path, RIGHT)), str(tmp_path / "none.ipynb")], result_path=str(result))
-    said = capsys.readouterr().out
-    assert status == 1 and "2 of 2 points" in said and "none.ipynb: cannot be read" in said and "in force: time" in said
-    assert json.loads(result.read_text())[0]["points"] == 2
-
-
 def test_nothing_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "t"))
     (tmp_path / "t").mkdir()
@@ -316,3 +143,56 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
     grade(tmp_path, RIGHT + "\nopen('mine.txt', 'w').write('x' * 1000)\n")
     assert os.listdir(tmp_path / "t") == []
+
+
+def notebook(*cells):
+    """(grade_id, source) pairs as a notebook; ids that begin with "test" are tests, an empty id is a learner's cell."""
+
+    def meta(name):
+        marks = {"grade_id": name, "grade": name[:4] == "test", "solution": name[:4] != "test"}
+        return {"nbgrader": marks} if name else {}
+
+    return {"cells": [{"cell_type": "code", "metadata": meta(name), "source": source} for name, source in cells]}
+
+
+def test_cells_of_ones_own_count_as_in_nbgrader():
+    """Everything runs from top to bottom: what stands above a test counts for it, and what stands below does not."""
+    solution = notebook(("", "setup"), ("a", "A"), ("test-a", "t"), ("b", "B"), ("test-b", "t"))
+    cases = {
+        "as it was": ([("", "setup"), ("a", "1"), ("test-a", ""), ("b", "2"), ("test-b", "")], {"a": "1", "b": "2"}),
+        "helpers": ([("", "h"), ("a", "1"), ("", "i"), ("test-a", ""), ("", "j"), ("b", "2")], {"a": "h1i", "b": "j2"}),
+        "a copy above its test": ([("a", "1"), ("a", "2"), ("test-a", "")], {"a": "12"}),
+        "a copy below its test": ([("a", "1"), ("test-a", ""), ("a", "2"), ("b", "3")], {"a": "1", "b": "23"}),
+        "a copy after another": (
+            [("a", "1"), ("test-a", ""), ("b", "2"), ("a", "3"), ("test-b", "")],
+            {"a": "1", "b": "23"},
+        ),
+        "tests deleted": ([("a", "1"), ("b", "2"), ("", "h")], {"a": "1", "b": "2h"}),
+        "unknown ids": ([("zz", "z"), ("a", "1")], {"a": "z1"}),
+        "nothing": ([], {}),
+    }  # fmt: skip
+    for name, (cells, wanted) in cases.items():
+        got = grading.submitted_cells(notebook(*cells), solution)
+        assert {cell: "".join(sources) for cell, sources in got.items()} == wanted, name
+
+
+def test_an_answer_may_check_itself(tmp_path):
+    """The checks are not where answers run, but a learner's own `check(…)` and `display(…)` must not cost points."""
+    own = "%matplotlib inline\nfrom minillm.course.checks import Wrong, check\n"
+    own += "from minillm.course.checks_02 import held_out_perplexity\ndisplay(1)\n"
+    after = "check('00.bits', bits)\nprint(held_out_perplexity(bits))\nhelp?\n"
+    assert grade(tmp_path, own + RIGHT + after).points == 2
+
+
+def test_a_setup_cell_whose_answer_dies_costs_nothing_more(tmp_path):
+    """A setup cell that fetches an answer met a process that had ended, and the examiner ended with it."""
+    course = two_exercises(tmp_path)
+    path = course / "solutions/00-two/two.ipynb"
+    whole = json.loads(path.read_text("utf-8"))
+    whole["cells"].insert(1, {**whole["cells"][0], "metadata": {}, "source": "shown = first(1)"})
+    path.write_text(json.dumps(whole), "utf-8")
+    handed_in = json.loads(path.read_text("utf-8"))
+    handed_in["cells"][0]["source"] = "import os\ndef first(x): os._exit(3)"
+    (tmp_path / "two.ipynb").write_text(json.dumps(handed_in), "utf-8")
+    got = grading.grade_notebook(tmp_path / "two.ipynb", course, seconds=20)
+    assert [cell.points for cell in got.cells] == [0, 3, None], got.cells

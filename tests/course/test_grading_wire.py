@@ -72,10 +72,24 @@ DAMAGED = [
     {"t": "bytes", "v": "?"},
     {"no": "tag"},
     {"t": "range", "v": [1, 2, 0]},
+    {"t": "range", "v": [0, 10**18, 1]},
+    {"t": "range", "v": [10**18, 0, -1]},
+    {"t": "int", "v": "f" * 5000},
+    {"t": "int", "v": 7},
+    {"t": "array", "v": "", "as": "float64", "shape": [10**12, 0]},
+    {"t": "tensor", "v": "", "as": "float64", "shape": [0, 3000, 3000]},
 ]
 
 
-@pytest.mark.parametrize("node", DAMAGED, ids=str)
+@pytest.mark.parametrize("node", DAMAGED, ids=lambda node: str(node)[:60])
 def test_nonsense_is_refused(node):
     with pytest.raises(grading_wire.BadMessage):
         grading_wire.decode(node, other=None)
+
+
+def test_what_is_too_large_stays_where_it_is():
+    """A few bytes that stand for more than any memory holds are not sent as data."""
+    assert grading_wire.encode(range(10**18), other=lambda value: "kept") == "kept"
+    with pytest.raises(grading_wire.BadMessage, match="hexadecimal digits"):
+        grading_wire.encode(1 << 1_000_000, other=None)
+    assert grading_wire.decode(grading_wire.encode(-(1 << 9999), other=None), other=None) == -(1 << 9999)
