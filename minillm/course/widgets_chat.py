@@ -46,6 +46,7 @@ _MINE = (
     "background:var(--jp-layout-color2,#eee); color:var(--jp-ui-font-color1,#111); text-align:left"
 )
 _THEIRS = "padding:2px 0 2px 12px; border-left:3px solid var(--jp-brand-color1,#1976d2)"
+_TITLE = "font-size:20px; margin-bottom:4px"
 _SMALL = "font-size:12px; color:var(--jp-ui-font-color2,#666)"
 
 
@@ -94,7 +95,7 @@ class ChatPage(W.VBox):
 
     def _make_parts(self, temperature: float) -> None:
         about = f"<div>{_escaped(self.speaker.about)}</div>"
-        title = f'<div role="heading" aria-level="3" style="font-size:20px; margin-bottom:4px">Talk with {_escaped(self.name)}</div>'
+        title = f'<div role="heading" aria-level="3" style="{_TITLE}">Talk with {_escaped(self.name)}</div>'
         self.head = W.HTML(f"{_STYLE}{title}{about}")
         self.suggestions = [_button(inert(text), "ask this") for text in self.speaker.suggestions[:3]]
         for button, text in zip(self.suggestions, self.speaker.suggestions, strict=False):
@@ -275,7 +276,7 @@ class ChatPage(W.VBox):
             lines = (f'<p><b>{_escaped(who)}</b> <code style="{_TEXT}; font-family:inherit; background:none">'
                      f"{_escaped(text)}</code></p>" for who, text in said)  # fmt: skip
             data["text/html"] = "".join(lines)
-            data["text/plain"] = f"{type(self).__name__}: " + "\n".join(f"{who}: {inert(text)}" for who, text in said)
+            data["text/plain"] = f"{type(self).__name__}: " + inert("\n".join(f"{who}: {text}" for who, text in said))
         return bundle
 
 
