@@ -1,4 +1,4 @@
-"""The command line: `minillm lab`, `doctor`, `grade` and `author`. Thin; the work is done in the files beside it.
+"""The command line: `minillm lab`, `doctor`, `grade`, `chat`, `author`. Thin; the work is done in the files beside it.
 
 Exit status: 0 done, 1 something is wrong with what was looked at, 2 the command was not understood or cannot run here.
 
@@ -60,6 +60,13 @@ def make_parser() -> argparse.ArgumentParser:
     grade.add_argument("--feedback", metavar="FOLDER", help="also write a page for each learner: what failed, and why")
     grade.set_defaults(run=_grade)
 
+    chat = commands.add_parser("chat", help="talk to what you trained, or to Eliza")
+    chat.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT",
+                      help="a stage of your newest tour (eliza ngram window lstm gpt sft rm ppo; default: the last), "
+                      "or the folder of a speaker")  # fmt: skip
+    chat.add_argument("--temperature", type=float, default=None, help="0: the likeliest word each time (default 0.7)")
+    chat.set_defaults(run=_chat)
+
     author = commands.add_parser("author", help="for authors of chapters")
     tasks = author.add_subparsers(dest="task", metavar="TASK", required=True)
     exercises = tasks.add_parser("exercises", help="write exercises/ from solutions/")
@@ -92,6 +99,12 @@ def _grade(options: argparse.Namespace) -> int:
         options.files, seconds=options.seconds, megabytes=options.memory,
         json_path=options.json, csv_path=options.csv, feedback=options.feedback,
     )  # fmt: skip
+
+
+def _chat(options: argparse.Namespace) -> int:
+    from minillm.course.partners import chat_command
+
+    return chat_command(options.checkpoint, options.temperature)
 
 
 def _author(options: argparse.Namespace) -> int:
