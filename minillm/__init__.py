@@ -225,6 +225,7 @@ layer 8  course        what turns the library into a course
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/widgets_20.py        the explorer of chapter 20: the exact optimum of the laboratory at every price
+    course/learned.py           which exercises a learner has solved, noted by check and shown in notebook 00
     course/places.py            where the course lies on this machine
     course/kernel.py            the kernel python3 is always this very Python
     course/notebooks.py         notebook files: one shape, and a run from the first cell to the last
