@@ -237,7 +237,20 @@ layer 8  course        what turns the library into a course
     course/grading.py           minillm grade: points without nbgrader
     course/lab.py               minillm lab: JupyterLab on the first chapter
     course/doctor.py            minillm doctor: what to mend on this machine, and how
-    course/cli.py               the command line: minillm lab, doctor, grade, author
+    course/tour_config.py       TourConfig: the decisions of the tour, and which stages a change reaches
+    course/tour_text.py         what all its stages read and are asked: one village, lessons, an exam
+    course/tour_exam.py         right, silent or invented, with intervals; the floor of the nearest example
+    course/tour_folder.py       stages on disk: whole, or not there, or on their way
+    course/tour_bench.py        the bench where a stage is made: training that can be killed, seconds over all lives
+    course/tour_models.py       the five that go on with texts: Eliza, n-grams, window, LSTM, GPT
+    course/tour_sft.py          the one that answers, and invents
+    course/tour_clicks.py       your own comparisons, part to learn from, part to check
+    course/tour_reward.py       the reward model, and the best of n by it
+    course/tour_ppo.py          the aligned one, with a forecast of where it must land
+    course/tour_table.py        one row for each stage, each with a verdict against a stated baseline
+    course/tour_figure.py       the title figure: one line across history
+    course/tour.py              minillm tour: all stages in order, resumed where they were
+    course/cli.py               the command line: minillm lab, doctor, grade, tour, author
 """
 
 __version__ = "0.1.0"
