@@ -160,6 +160,7 @@ layer 6  alignment     a model is made to do what people prefer
     alignment/labellers.py      simulated raters whose taste is known: noise, slips, habits, and the Bayes limit
     alignment/bradley_terry.py  scores from comparisons by Newton's method, with error bars; when there are none
     alignment/reward.py         RewardModel: one number for an answer, on any decoder trunk
+    alignment/chats.py          judgements about answers within a conversation, read through a chat template
     alignment/responses.py      prompts and responses side by side, and the log-probability of every token
     alignment/advantage.py      GAE: how much better a token turned out than was expected
     alignment/critic.py         the critic: a second reader that guesses how a text will end
@@ -171,6 +172,11 @@ layer 6  alignment     a model is made to do what people prefer
     alignment/tabular.py        policies for it: a table, and a small GPT that was taught
     alignment/dpo.py            DPO: the policy as its own reward model, trained on comparisons directly
     alignment/grpo.py           GRPO and RLOO: no critic, each answer judged by what the others earned
+
+layer 7  chat          whatever was built can be talked to
+    speaker.py                  Speaker: what all have that can be talked to
+    speakers.py                 Eliza, an n-gram, a network that goes on, one that answers, the best of its answers
+    speaker_files.py            speakers on disk: whole, versioned, never a program
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
