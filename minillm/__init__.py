@@ -160,6 +160,7 @@ layer 6  alignment     a model is made to do what people prefer
     alignment/labellers.py      simulated raters whose taste is known: noise, slips, habits, and the Bayes limit
     alignment/bradley_terry.py  scores from comparisons by Newton's method, with error bars; when there are none
     alignment/reward.py         RewardModel: one number for an answer, on any decoder trunk
+    alignment/chats.py          judgements about answers within a conversation, read through a chat template
     alignment/responses.py      prompts and responses side by side, and the log-probability of every token
     alignment/advantage.py      GAE: how much better a token turned out than was expected
     alignment/critic.py         the critic: a second reader that guesses how a text will end
@@ -171,6 +172,11 @@ layer 6  alignment     a model is made to do what people prefer
     alignment/tabular.py        policies for it: a table, and a small GPT that was taught
     alignment/dpo.py            DPO: the policy as its own reward model, trained on comparisons directly
     alignment/grpo.py           GRPO and RLOO: no critic, each answer judged by what the others earned
+
+layer 7  chat          whatever was built can be talked to
+    speaker.py                  Speaker: what all have that can be talked to
+    speakers.py                 Eliza, an n-gram, a network that goes on, one that answers, the best of its answers
+    speaker_files.py            speakers on disk: whole, versioned, never a program
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
@@ -238,7 +244,20 @@ layer 8  course        what turns the library into a course
     course/grading.py           minillm grade: points without nbgrader
     course/lab.py               minillm lab: JupyterLab on the first chapter
     course/doctor.py            minillm doctor: what to mend on this machine, and how
-    course/cli.py               the command line: minillm lab, doctor, grade, author
+    course/tour_config.py       TourConfig: the decisions of the tour, and which stages a change reaches
+    course/tour_text.py         what all its stages read and are asked: one village, lessons, an exam
+    course/tour_exam.py         right, silent or invented, with intervals; the floor of the nearest example
+    course/tour_folder.py       stages on disk: whole, or not there, or on their way
+    course/tour_bench.py        the bench where a stage is made: training that can be killed, seconds over all lives
+    course/tour_models.py       the five that go on with texts: Eliza, n-grams, window, LSTM, GPT
+    course/tour_sft.py          the one that answers, and invents
+    course/tour_clicks.py       your own comparisons, part to learn from, part to check
+    course/tour_reward.py       the reward model, and the best of n by it
+    course/tour_ppo.py          the aligned one, with a forecast of where it must land
+    course/tour_table.py        one row for each stage, each with a verdict against a stated baseline
+    course/tour_figure.py       the title figure: one line across history
+    course/tour.py              minillm tour: all stages in order, resumed where they were
+    course/cli.py               the command line: minillm lab, doctor, grade, tour, author
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The command line: `minillm lab`, `progress`, `doctor`, `grade`, `author`. Thin: the work is done beside it.
+"""The command line `minillm`: a function for each command. Thin; the work is done in the files beside it.
 
 Exit status: 0 done, 1 something is wrong with what was looked at, 2 the command was not understood or cannot run here.
 
@@ -61,6 +61,14 @@ def make_parser() -> argparse.ArgumentParser:
     grade.add_argument("--json", metavar="PATH", help="also write the result to a file")
     grade.set_defaults(run=_grade)
 
+    tour = commands.add_parser("tour", help="train the whole road, from Eliza to PPO, in minutes; then chat with each")
+    tour.add_argument("--quick", action="store_true", help="smaller models, in less than a minute")
+    tour.add_argument("--seed", type=int, default=None, help="of the village and of every draw (default 0)")
+    tour.add_argument("--clicks", metavar="FILE", help="your own comparisons, for the reward model (my/likes.jsonl)")
+    tour.add_argument("--out", metavar="FILE", help="also write the table to a file")
+    tour.add_argument("--again", action="store_true", help="forget the finished stages of these settings first")
+    tour.set_defaults(run=_tour)
+
     author = commands.add_parser("author", help="for authors of chapters")
     tasks = author.add_subparsers(dest="task", metavar="TASK", required=True)
     exercises = tasks.add_parser("exercises", help="write exercises/ from solutions/")
@@ -97,6 +105,12 @@ def _grade(options: argparse.Namespace) -> int:
     from minillm.course.grading import grade_files
 
     return grade_files(options.files, seconds=options.seconds, megabytes=options.memory, result_path=options.json)
+
+
+def _tour(options: argparse.Namespace) -> int:
+    from minillm.course.tour import tour_command
+
+    return tour_command(options)
 
 
 def _author(options: argparse.Namespace) -> int:
