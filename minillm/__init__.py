@@ -5,6 +5,7 @@ folder and the layers above it in this list. A test holds that, and that this ma
 
 layer 0  core          what everything stands on
     core/files.py               files that are whole or not there
+    core/json_lines.py          files that only grow, a line at a time, and lose nothing
     core/settings.py            settings checked: the name, the value, the rule, a value that works
     core/modes.py               training or evaluation mode for a while, and back
     core/tensor_files.py        tensors on disk by name: safetensors, checked, never a program
@@ -30,6 +31,7 @@ layer 1  text          where text comes from and how it becomes numbers
     text/held_out.py            splits of translation pairs: known words in combinations that were never seen
     text/corpus.py              load_corpus: one door to every text, split by the hash of each document
     text/normalise.py           one spelling for one text: NFC, visible characters, spaces, quotes
+    text/inert.py               text from strangers that steers no screen
     text/markup.py              from a page to its text: tags, scripts, comments, entities
     text/near_duplicates.py     MinHash and locality-sensitive hashing, with an error bound
     text/quality.py             ten features, a limit for each, and a reason in words
@@ -177,6 +179,9 @@ layer 7  chat          whatever was built can be talked to
     speaker.py                  Speaker: what all have that can be talked to
     speakers.py                 Eliza, an n-gram, a network that goes on, one that answers, the best of its answers
     speaker_files.py            speakers on disk: whole, versioned, never a program
+    history.py                  a conversation on disk, a line for each thing that happens
+    conversation.py             Conversation: questions, answers, judgements; what a like means
+    chat.py                     the conversation in a terminal
 
 layer 8  course        what turns the library into a course
     course/checks.py            check: an answer goes in, "correct" or the first broken property comes out
@@ -232,6 +237,8 @@ layer 8  course        what turns the library into a course
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/widgets_20.py        the explorer of chapter 20: the exact optimum of the laboratory at every price
     course/places.py            where the course lies on this machine
+    course/partners.py          who can be talked to on this machine, and minillm chat
+    course/widgets_chat.py      ChatPage: the conversation in a notebook
     course/kernel.py            the kernel python3 is always this very Python
     course/notebooks.py         notebook files: one shape, and a run from the first cell to the last
     course/authoring.py         exercises from solutions; normalise and run notebooks

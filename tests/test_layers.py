@@ -14,7 +14,14 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "minillm").rglob("*.py"))
 LAYERS = {"core": 0, "text": 1, "rules": 1, "statistical": 1, "kernels": 1, "vectors": 2, "neural": 2, "attention": 2}
 LAYERS |= {"transformer": 3, "training": 4, "adaptation": 5, "alignment": 6, "chat": 7, "course": 8}
-CHAT = ("chat", "conversation", "speaker", "speaker_files", "speakers")  # files without a folder: layer 7 is theirs
+CHAT = (
+    "chat",
+    "conversation",
+    "history",
+    "speaker",
+    "speaker_files",
+    "speakers",
+)  # files without a folder: layer 7 is theirs
 LAYERS |= dict.fromkeys(CHAT, 7)
 LIGHT = ("text", "rules", "statistical")
 EXECUTES = {"course/grading_answers.py", "course/grading_examiner.py"}  # running cells is what these two are for

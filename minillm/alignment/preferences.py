@@ -14,7 +14,6 @@ Differs: which answer stood on the left is kept too: people favour a side, and o
 Next:    minillm/alignment/labellers.py
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,8 +23,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from minillm.core.json_lines import append_line, mend_lines, object_of, whole_lines
+
 _NEEDED, _OPTIONAL = ("prompt", "answers", "choice", "who"), ("left", "when")
-TORN = ".torn"  # beside a file of judgements: halves of lines that were found at its end
+_UNDONE = ("prompt", "better", "worse")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,21 +86,18 @@ def ranked(prompt: str, answers: Sequence[str], who: str) -> list[Comparison]:
 def read_comparisons(path: str | os.PathLike[str]) -> list[Comparison]:
     """All judgements that stand, in their order. Raises ValueError with path and line for any that breaks a rule."""
     where, standing = f"path={os.fspath(path)!r}", []
-    lines = Path(path).read_bytes().split(b"\n")  # not splitlines: a text may hold other signs that end lines
-    torn = lines.pop()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    lines, torn = whole_lines(path)
+    for number, line in lines:
         try:
             entry = _parsed(line)
             if isinstance(entry, Comparison):
                 standing.append(entry)
             else:
-                _take_last(standing, entry)
+                _take(standing, entry)
         except ValueError as error:
             raise ValueError(f"{where} line {number}: {error}") from None
     if torn:
-        raise ValueError(f"{where} ends in the middle of line {len(lines) + 1}, {torn[:40]!r}: whoever wrote it was "
+        raise ValueError(f"{where} ends in the middle of a line, {torn[:40]!r}: whoever wrote it was "
                          "stopped; mend(path) keeps that half aside")  # fmt: skip
     return standing
 
@@ -119,13 +117,19 @@ def append_comparison(path: str | os.PathLike[str], one: Comparison) -> None:
     """
     fields: dict[str, Any] = {name: getattr(one, name) for name in _NEEDED}
     fields |= {name: value for name in _OPTIONAL if (value := getattr(one, name)) is not None}
-    _append(Path(path), fields)
+    append_line(path, fields)
 
 
-def take_back(path: str | os.PathLike[str], who: str) -> Comparison:
-    """Take back the last judgement of `who` that still stands, and return it. The file keeps both lines."""
-    taken = _take_last(read_comparisons(path) if Path(path).exists() else [], who)
-    _append(Path(path), {"undo": who})
+def take_back(path: str | os.PathLike[str], who: str, one: Comparison | None = None) -> Comparison:
+    """Take back the last judgement of `who` that still stands, and return it. The file keeps both lines.
+
+    With `one` it is the last that is about its prompt and its two answers and chooses as it does.
+    """
+    undo: dict[str, Any] = {"undo": who}
+    if one is not None:
+        undo |= {"prompt": one.prompt, "better": one.better, "worse": one.worse}
+    taken = _take(read_comparisons(path) if Path(path).exists() else [], undo)
+    append_line(path, undo)
     return taken
 
 
@@ -134,18 +138,7 @@ def mend(path: str | os.PathLike[str]) -> str | None:
 
     A last line that is whole but for its end is ended, not put aside. Nobody else may write to the file meanwhile.
     """
-    path = Path(path)
-    whole, newline, torn = path.read_bytes().rpartition(b"\n") if path.exists() else (b"", b"", b"")
-    if not torn:
-        return None
-    try:
-        _parsed(torn)
-    except ValueError:
-        _write_end(path.with_name(path.name + TORN), torn + b"\n")  # first the copy, then the cut
-        os.truncate(path, len(whole) + len(newline))
-        return torn.decode("utf-8", "replace")
-    _write_end(path, b"\n")
-    return None
+    return mend_lines(path, _parsed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,16 +209,11 @@ def _differing(counts: Counter[Any]) -> int:
     return counts.total() ** 2 - sum(count**2 for count in counts.values())
 
 
-def _parsed(line: bytes) -> Comparison | str:
-    """A line as a judgement, or as the name of the rater who takes one back; ValueError with the reason."""
-    try:
-        fields = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise ValueError(f"{line[:60]!r} is not JSON in UTF-8 ({error})") from None
-    if not isinstance(fields, dict):
-        raise ValueError(f"{line[:60]!r} must be an object with {', '.join(_NEEDED)}")
-    if set(fields) == {"undo"} and isinstance(fields["undo"], str):
-        return fields["undo"]
+def _parsed(line: bytes) -> Comparison | dict[str, str]:
+    """A line as a judgement, or as what it takes back; ValueError with the reason."""
+    fields = object_of(line)
+    if set(fields) in ({"undo"}, {"undo", *_UNDONE}) and all(isinstance(text, str) for text in fields.values()):
+        return fields
     missing = [name for name in _NEEDED if name not in fields]
     extra = [name for name in fields if name not in _NEEDED + _OPTIONAL]
     if missing or extra:
@@ -236,35 +224,15 @@ def _parsed(line: bytes) -> Comparison | str:
     return Comparison(**fields)
 
 
-def _take_last(standing: list[Comparison], who: str) -> Comparison:
-    """Remove and return the last judgement of a rater."""
+def _take(standing: list[Comparison], undo: dict[str, str]) -> Comparison:
+    """Remove and return the last judgement of a rater, or the last of theirs about one pair of answers."""
     for place in reversed(range(len(standing))):
-        if standing[place].who == who:
+        one = standing[place]
+        if one.who == undo["undo"] and all(
+            getattr(one, name) == undo.get(name, getattr(one, name)) for name in _UNDONE
+        ):
             return standing.pop(place)
-    raise ValueError(f"who={who!r} takes back a judgement, but none of theirs stands")
-
-
-def _append(path: Path, fields: dict[str, Any]) -> None:
-    if path.exists() and path.stat().st_size:
-        with path.open("rb") as stream:
-            stream.seek(-1, os.SEEK_END)
-            if stream.read(1) != b"\n":
-                raise ValueError(f"path={os.fspath(path)!r} ends in half a line; mend(path) keeps that half aside")
-    _write_end(path, json.dumps(fields, ensure_ascii=False).encode() + b"\n")
-
-
-def _write_end(path: Path, data: bytes) -> None:
-    """Add bytes to a file in one write, and wait until the disk has them."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        written = os.write(handle, data)
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    if written < len(data):
-        raise OSError(
-            f"path={os.fspath(path)!r}: only {written} of {len(data)} bytes could be written; is the disk full?"
-        )
+    raise ValueError(f"who={undo['undo']!r} takes back a judgement, but none of theirs stands")
 
 
 def _is_unicode(text: str) -> bool:

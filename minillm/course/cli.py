@@ -1,4 +1,4 @@
-"""The command line: `minillm lab`, `doctor`, `grade`, `tour` and `author`. Thin; the work is done in the files beside it.
+"""The command line: `minillm lab`, `doctor`, `grade`, `tour`, `chat`, `author`. Thin; the work is done in the files beside it.
 
 Exit status: 0 done, 1 something is wrong with what was looked at, 2 the command was not understood or cannot run here.
 
@@ -66,6 +66,13 @@ def make_parser() -> argparse.ArgumentParser:
     tour.add_argument("--again", action="store_true", help="forget the finished stages of these settings first")
     tour.set_defaults(run=_tour)
 
+    chat = commands.add_parser("chat", help="talk to what you trained, or to Eliza")
+    chat.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT",
+                      help="a stage of your newest tour (eliza ngram window lstm gpt sft rm ppo; default: the last), "
+                      "or the folder of a speaker")  # fmt: skip
+    chat.add_argument("--temperature", type=float, default=None, help="0: the likeliest word each time (default 0.7)")
+    chat.set_defaults(run=_chat)
+
     author = commands.add_parser("author", help="for authors of chapters")
     tasks = author.add_subparsers(dest="task", metavar="TASK", required=True)
     exercises = tasks.add_parser("exercises", help="write exercises/ from solutions/")
@@ -101,6 +108,12 @@ def _tour(options: argparse.Namespace) -> int:
     from minillm.course.tour import tour_command
 
     return tour_command(options)
+
+
+def _chat(options: argparse.Namespace) -> int:
+    from minillm.course.partners import chat_command
+
+    return chat_command(options.checkpoint, options.temperature)
 
 
 def _author(options: argparse.Namespace) -> int:
