@@ -28,6 +28,7 @@ from minillm.course.tour_text import TourText
 from minillm.neural.batches import token_stream
 from minillm.training.checkpoint import Checkpoints
 from minillm.training.loop import Optimizing, Step, Trainable, train
+from minillm.training.muon import Together, muon_with_adamw, polar_express
 
 SAVES = 20  # checkpoints in a stage: what a kill can cost is a twentieth of it
 REPLIES = "exam.json"
@@ -167,6 +168,21 @@ def size(model: nn.Module) -> int:
     8
     """
     return sum(p.numel() for p in model.parameters())
+
+
+def by_muon(model: nn.Module, rate: float) -> Together:
+    """The recipe's optimiser in float32, which is the same on every machine: Muon, and AdamW for what is no matrix."""
+    return muon_with_adamw(model, learning_rate=rate, adamw_learning_rate=2 / 3 * rate, momentum=0.9,
+                           polynomials=polar_express(4), in_bfloat16=False)  # fmt: skip
+
+
+def falling(steps: int) -> Callable[[int], float]:
+    """The factor on the learning rate: from 1 in a line to nearly 0.
+
+    >>> [falling(4)(step) for step in (1, 2, 4)]
+    [1.0, 0.75, 0.25]
+    """
+    return lambda step: 1.0 - min(1.0, (step - 1) / steps)
 
 
 def generator(seed: int) -> torch.Generator:

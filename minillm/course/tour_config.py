@@ -55,7 +55,7 @@ class TourConfig:
     held_out: int = 60  # stories on which all are measured
     # The language models
     order: int = 6  # of the n-grams: words, the predicted one included
-    batch: int = 6  # rows of 192 tokens in a step of the GPT
+    batch: int = 8  # rows of 192 tokens in a step of the GPT
     window: int = 8  # words that the window network sees
     window_steps: int = 4000
     state: int = 256  # numbers in the LSTM's memory
@@ -109,8 +109,8 @@ class TourConfig:
     def quick(cls) -> Self:
         """All stages in well under a minute: every model is worse, and the order of most is the same."""
         return cls(
-            stories=800, held_out=20, batch=4, window_steps=150, state=128, lstm_steps=120, n_layer=2, d_model=64,
-            gpt_steps=200, lessons=1300, sft_steps=120, exam=6, comparisons=500, rm_steps=60, best_of=4, rollout=64,
+            stories=800, held_out=20, batch=4, window_steps=200, state=96, lstm_steps=200, n_layer=2, d_model=64,
+            gpt_steps=220, lessons=1300, sft_steps=200, exam=6, comparisons=300, rm_steps=50, best_of=4, rollout=64,
             ppo_updates=10,
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from minillm.course.tour_bench import Bench, Clock, generator, size
+from minillm.course.tour_bench import Bench, Clock, by_muon, generator, size
 from minillm.course.tour_folder import Measured
 from minillm.neural.batches import random_chunks
 from minillm.neural.feedforward import FeedForwardConfig, FeedForwardLM
@@ -30,13 +30,13 @@ from minillm.speakers import ElizaSpeaker, NGramSpeaker, TextSpeaker
 from minillm.statistical import information
 from minillm.statistical.ngram import NGramModel
 from minillm.text.tokenizer import WordTokenizer
-from minillm.training.muon import muon_with_adamw, polar_express
 from minillm.training.optim import AdamW, linear_warmup_cosine
 from minillm.training.recipe import Recipe
 from minillm.transformer.generate import generate
 
-ROW = 192  # tokens of a row of the GPT: any story of the village fits into it
-CHUNKS, CHUNK = 16, 64  # rows and tokens of a batch of the smaller networks, which see no further or learn no further
+ROW = 192  # tokens of a row that begins with a story: any story of the village fits into it
+CHUNKS, CHUNK = 16, 64  # rows of the window network, and their tokens: it sees no further
+LSTM_ROWS = 5  # of ROW tokens
 CONTEXT = 512  # tokens that the GPT can read: a conversation is longer than a story
 LONGEST = 16  # tokens of an answer in the exam
 RATES = {"window": 1e-2, "lstm": 1.5e-2}  # of AdamW
@@ -68,17 +68,19 @@ def make_ngram(bench: Bench) -> Measured:
 
 
 def make_window(bench: Bench) -> Measured:
-    """Bengio's network."""
-    c = bench.config
+    """Bengio's network; to it a chunk from anywhere is as good as a whole story."""
+    c, draws = bench.config, generator(bench.config.seed)
     sizes = FeedForwardConfig(vocabulary=len(bench.text.tokenizer.vocab), window=c.window, hidden=256, seed=c.seed)
-    return _small_network(bench, "window", FeedForwardLM(sizes), c.window_steps, f"window of {c.window} words")
+    batches = random_chunks(bench.stream_n, CHUNKS, CHUNK, draws)
+    return _by_adamw(bench, "window", FeedForwardLM(sizes), batches, draws, f"window of {c.window} words")
 
 
 def make_lstm(bench: Bench) -> Measured:
-    """A state in the place of the window."""
-    c = bench.config
+    """A state in the place of the window, which learns to remember over a whole story."""
+    c, draws = bench.config, generator(bench.config.seed)
     sizes = RecurrentConfig(vocabulary=len(bench.text.tokenizer.vocab), d_model=64, hidden=c.state, seed=c.seed)
-    return _small_network(bench, "lstm", RecurrentLM(sizes), c.lstm_steps, f"LSTM, state of {c.state}")
+    batches = rows_of_stories(bench, LSTM_ROWS, draws)
+    return _by_adamw(bench, "lstm", RecurrentLM(sizes), batches, draws, f"LSTM, state of {c.state}")
 
 
 def make_gpt(bench: Bench) -> Measured:
@@ -88,10 +90,9 @@ def make_gpt(bench: Bench) -> Measured:
                     d_model=c.d_model, seed=c.seed)  # fmt: skip
     model = recipe.model()
     draws = generator(c.seed)
-    optimizer = muon_with_adamw(model, learning_rate=recipe.learning_rate, adamw_learning_rate=recipe.embedding_rate,
-                                momentum=0.9, polynomials=polar_express(4), in_bfloat16=False)  # fmt: skip
-    seconds = bench.learn("gpt", model, rows_of_stories(bench, draws), c.gpt_steps, optimizer=optimizer,
-                          schedule=recipe.schedule, place=draws)  # fmt: skip
+    optimizer, batches = by_muon(model, recipe.learning_rate), rows_of_stories(bench, c.batch, draws)
+    seconds = bench.learn("gpt", model, batches, c.gpt_steps, optimizer=optimizer, schedule=recipe.schedule,
+                          place=draws)  # fmt: skip
     measured = _kept(
         bench, "gpt", model, f"GPT, {c.n_layer} blocks of {c.d_model}", seconds, c.gpt_steps * c.batch * ROW
     )
@@ -105,13 +106,13 @@ def make_gpt(bench: Bench) -> Measured:
     return bench.examine("gpt", goes_on, measured)
 
 
-def rows_of_stories(bench: Bench, draws: torch.Generator) -> Iterator[Tensor]:
+def rows_of_stories(bench: Bench, b: int, draws: torch.Generator) -> Iterator[Tensor]:
     """Endless batches (b, t + 1): each row begins where a story begins, and reads on beyond its end."""
     stream_n = bench.stream_n
     starts = (stream_n == bench.text.end).nonzero()[:, 0][:: len(bench.text.documents) // bench.config.stories]
     starts = starts[starts + ROW < len(stream_n)]
     while True:
-        u_b = torch.rand(bench.config.batch, generator=draws, dtype=torch.float64)
+        u_b = torch.rand(b, generator=draws, dtype=torch.float64)
         yield stream_n[starts[(u_b * len(starts)).long()][:, None] + torch.arange(ROW + 1)]
 
 
@@ -121,14 +122,16 @@ def counted_bits(model: NGramModel, documents: list[str]) -> float:
     return information.bits_per_character(nats, sum(map(len, documents)))
 
 
-def _small_network(bench: Bench, stage: str, model: LanguageModel, steps: int, about: str) -> Measured:
-    """Train on chunks of the text, which begin anywhere, by AdamW."""
-    draws = generator(bench.config.seed)
-    batches = random_chunks(bench.stream_n, CHUNKS, CHUNK, draws)
+def _by_adamw(
+    bench: Bench, stage: str, model: LanguageModel, batches: Iterator[Tensor], draws: torch.Generator, about: str
+) -> Measured:
+    """Train one of the smaller networks."""
+    steps: int = getattr(bench.config, f"{stage}_steps")
     optimizer = AdamW(model.parameters(), RATES[stage], (0.9, 0.95), weight_decay=0.0)
     schedule = lambda step: linear_warmup_cosine(step, steps=steps, warmup=min(20, steps), final=0.02)
     seconds = bench.learn(stage, model, batches, steps, optimizer=optimizer, schedule=schedule, place=draws)
-    return _kept(bench, stage, model, about, seconds, steps * CHUNKS * CHUNK)
+    each = {"window": CHUNKS * CHUNK, "lstm": LSTM_ROWS * ROW}[stage]
+    return _kept(bench, stage, model, about, seconds, steps * each)
 
 
 def _kept(bench: Bench, stage: str, model: LanguageModel, about: str, seconds: float, tokens: int) -> Measured:

@@ -17,18 +17,17 @@ from itertools import islice
 
 from minillm.adaptation.ask import ask
 from minillm.adaptation.sft import SFT, packed_batches
-from minillm.course.tour_bench import Bench, generator, size
+from minillm.course.tour_bench import Bench, by_muon, falling, generator, size
 from minillm.course.tour_folder import Measured
 from minillm.course.tour_models import LONGEST
 from minillm.neural.batches import InTurn
 from minillm.neural.language_model import bits_per_character
 from minillm.speaker_files import load_speaker, save_speaker
 from minillm.speakers import ChatSpeaker, TextSpeaker
-from minillm.training.optim import AdamW, decay_matrices_only, linear_warmup_cosine
 from minillm.transformer.decoder import Decoder
 
 ROWS, ROW = 8, 192  # of a batch, in examples packed behind each other
-RATE = 2e-3
+RATE = 0.02  # of Muon; two thirds of that for embeddings
 
 
 def make_sft(bench: Bench) -> Measured:
@@ -37,10 +36,8 @@ def make_sft(bench: Bench) -> Measured:
     model = copy.deepcopy(gpt(bench))
     packed = packed_batches(text.examples(), ROWS, ROW, generator=generator(c.seed))
     batches = InTurn(list(islice(packed, c.sft_steps)))
-    optimizer = AdamW(decay_matrices_only(model, 0.1), learning_rate=RATE, betas=(0.9, 0.95))
-    schedule = lambda step: linear_warmup_cosine(step, steps=c.sft_steps, warmup=min(10, c.sft_steps), final=0.02)
-    seconds = bench.learn("sft", SFT(model), batches, c.sft_steps, optimizer=optimizer, schedule=schedule,
-                          place=batches)  # fmt: skip
+    seconds = bench.learn("sft", SFT(model), batches, c.sft_steps, optimizer=by_muon(model, RATE),
+                          schedule=falling(c.sft_steps), place=batches)  # fmt: skip
     some = [one.prompt for one in text.exam()[:: max(1, len(text.exam()) // 3)]]
     save_speaker(ChatSpeaker(model, text.template, name="sft", suggestions=tuple(some)), bench.folder.begin("sft"))
     measured = Measured(

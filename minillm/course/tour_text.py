@@ -108,9 +108,11 @@ class TourText:
         ]
 
     def examples(self) -> list[Example]:
-        """The lessons as rows of tokens, and as many documents, so that little of the reading is forgotten."""
+        """The lessons as rows of tokens, and between them documents, so that little of the reading is forgotten."""
         lessons = [self.template.encode(conversation(one.prompt, one.answer)) for one in self.lessons()]
-        rows = [[self.end, *self.tokenizer.encode(text), self.end] for text in self.documents[: len(lessons)]]
+        stories, told = self.documents[:: TOLD + 1], [t for i, t in enumerate(self.documents) if i % (TOLD + 1)]
+        again = [*told[: len(lessons) // 3], *stories[: len(lessons) // 40]]  # about as many tokens as all answers
+        rows = [[self.end, *self.tokenizer.encode(text), self.end] for text in again]
         return lessons + [Example(tokens=row, answer=[True] * len(row)) for row in rows]
 
     def practice(self, n: int) -> list[Instruction]:
