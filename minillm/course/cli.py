@@ -1,4 +1,4 @@
-"""The command line: `minillm lab`, `doctor`, `grade`, `tour`, `chat`, `author`. Thin; the work is done in the files beside it.
+"""The command line: `minillm lab`, `doctor`, `grade`, `tour`, `chat`, `author`. Thin: the work is done beside it.
 
 Exit status: 0 done, 1 something is wrong with what was looked at, 2 the command was not understood or cannot run here.
 
