@@ -12,7 +12,7 @@ Next:    minillm/course/tour_models.py
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -103,12 +103,6 @@ class Bench:
         """The questions, the same for all."""
         return Exam(self.text)
 
-    def measured(self, stage: str) -> Measured:
-        """What was measured of an earlier stage."""
-        found = self.folder.read(stage)
-        assert found is not None, f"stage {stage} comes first"
-        return found
-
     def learn(
         self,
         stage: str,
@@ -188,8 +182,3 @@ def falling(steps: int) -> Callable[[int], float]:
 def generator(seed: int) -> torch.Generator:
     """A generator of random numbers of its own."""
     return torch.Generator().manual_seed(seed)
-
-
-def tokens_in(documents: Sequence[Sequence[int]]) -> int:
-    """All tokens together."""
-    return sum(map(len, documents))

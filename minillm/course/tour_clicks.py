@@ -11,7 +11,6 @@ Next:    minillm/course/tour_ppo.py
 
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,8 +98,3 @@ def _unusable(one: Comparison, template: ChatTemplate, context: int) -> str:
         return "whose two answers are the same in the words that the model knows"
     longest = len(pair.prompt) + max(len(pair.better), len(pair.worse))
     return f"which is {longest} tokens long, and {context} can be read" if longest > context else ""
-
-
-def digest_of(judged: Sequence[Comparison]) -> str:
-    """A comparison file by its content."""
-    return "\n".join(f"{one.prompt}\t{one.better}\t{one.worse}" for one in judged)

@@ -57,12 +57,12 @@ class TourConfig:
     order: int = 6  # of the n-grams: words, the predicted one included
     batch: int = 8  # rows of 192 tokens in a step of the GPT
     window: int = 8  # words that the window network sees
-    window_steps: int = 4000
+    window_steps: int = 5000
     state: int = 256  # numbers in the LSTM's memory
-    lstm_steps: int = 2000
+    lstm_steps: int = 3000
     n_layer: int = 3  # blocks of the GPT
     d_model: int = 96  # width of the GPT
-    gpt_steps: int = 700
+    gpt_steps: int = 1200
     # Instructions
     lessons: int = 3900  # instructions with their answers
     shrugs: float = 0.15  # the share of questions about facts that the teacher answers with "I do not know."

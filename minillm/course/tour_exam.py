@@ -11,7 +11,7 @@ Names:   a `Share` is a number of cases among so many, and its 95 % interval.
 Next:    minillm/course/tour_stages.py
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from minillm.course.tour_text import FACTS, SHRUG, TourText
@@ -124,8 +124,3 @@ def utility(text: TourText, wrong: float) -> Callable[[str, str], float]:
 def overlap(one: Share, other: Share) -> bool:
     """Whether two intervals have anything in common: if so, nothing is claimed about which share is larger."""
     return one.interval[0] <= other.interval[1] and other.interval[0] <= one.interval[1]
-
-
-def questions_of(prompts: Sequence[Instruction]) -> list[str]:
-    """The prompts alone."""
-    return [one.prompt for one in prompts]

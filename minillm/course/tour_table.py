@@ -78,6 +78,16 @@ def _row(name: str, found: Mapping[str, Measured], floor: float) -> StageRow:
     )
 
 
+def of_numbers(bits: Mapping[str, float], floor: float) -> list[StageRow]:
+    """Rows that hold bits per character alone, of the n-grams first: enough for a picture.
+
+    >>> of_numbers({"ngram": 0.3, "gpt": 0.2}, floor=0.1)[1].passed
+    True
+    """
+    found = {name: Measured(model=name, bits_per_character=b, others={"unigram": b}) for name, b in bits.items()}
+    return rows_of(found, floor)
+
+
 Judgement = tuple[str, str, bool]  # baseline, verdict, passed
 
 
@@ -111,7 +121,7 @@ def _ngram(found: Mapping[str, Measured], floor: float) -> Judgement:
 
 def _network(name: str, others: Sequence[str], found: Mapping[str, Measured], floor: float) -> Judgement:
     bits = _bits(found[name])
-    best = min(others, key=lambda other: _bits(found[other]))
+    best = min((other for other in others if other in found), key=lambda other: _bits(found[other]))
     least = _bits(found[best])
     closed = 1 - (bits - floor) / (least - floor)
     how = (
@@ -144,13 +154,13 @@ def _sft(found: Mapping[str, Measured], floor: float) -> Judgement:
 
 def _rm(found: Mapping[str, Measured], floor: float) -> Judgement:
     o = found["rm"].others
-    part = (o["accuracy"] - 0.5) / (o["bayes"] - 0.5)
+    learned = o["accuracy"] - 0.5 > 0.5 * (o["bayes"] - 0.5) > 0  # more than half of what there is to learn
     text = f"guesses {o['accuracy']:.2f} of the labeller's choices, and nobody can guess more than {o['bayes']:.2f}"
     if "clicks" in o:
         text += f"; {o['clicks']:.0f} comparisons of your own"
         held = o["clicks held back"]
         text += f", {o['clicks guessed']:.0f} of {held:.0f} held back guessed" if held else ", too few to hold any back"
-    return f"the likelier answer: {o['likelier']:.2f}", text, o["accuracy"] > o["likelier"] and part > 0.5
+    return f"the likelier answer: {o['likelier']:.2f}", text, o["accuracy"] > o["likelier"] and learned
 
 
 def _ppo(found: Mapping[str, Measured], floor: float) -> Judgement:

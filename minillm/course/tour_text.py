@@ -27,6 +27,7 @@ from minillm.text.village import Village
 
 SHRUG = "I do not know."
 TOLD = 3  # short texts beside each story
+WORDS_FROM = 2000  # stories and lessons whose words are known in any case
 HELD_FROM = 100_000  # where the stories begin that nobody reads
 EXAM_FROM = 10_000  # where the instructions begin that nobody trains on
 FACTS = tuple(task for task in TASKS if task in RELATIONS)  # the tasks that ask for what was told
@@ -64,9 +65,10 @@ class TourText:
 
     @cached_property
     def tokenizer(self) -> WordTokenizer:
-        """Words of the reading and of the lessons, of every name, and the marks of a conversation."""
-        lessons = [f"{one.prompt} {one.answer}" for one in self.instructions.training(3900)]
-        every = [*self.documents, *lessons, *self.village.people, SHRUG, "system < | > user end"]
+        """The village's words, every name, and the marks of a conversation; hardly a word hangs on how much is read."""
+        lessons = [f"{one.prompt} {one.answer}" for one in self.instructions.training(WORDS_FROM)]
+        stories = self.village.stories(WORDS_FROM)
+        every = [*self.documents, *stories, *lessons, *self.village.people, SHRUG, "system < | > user end"]
         return WordTokenizer.train("\n".join(every), special_tokens=["</s>", *SPECIAL_TOKENS])
 
     @property

@@ -150,7 +150,9 @@ def written(tmp_path, *lines):
 
 
 def test_one_click_is_learned_and_none_held_back(tmp_path, template):
-    clicks = Clicks.read(written(tmp_path, CLICK.format("What is 1 + 2?", "1 + 2 = 3.", "I do not know.")), template, 99)
+    clicks = Clicks.read(
+        written(tmp_path, CLICK.format("What is 1 + 2?", "1 + 2 = 3.", "I do not know.")), template, 99
+    )
     assert (len(clicks.learned), len(clicks.checked)) == (1, 0)
     assert clicks.learned[0].better == [*template.text_ids("I do not know."), template.end_id]
 
