@@ -236,6 +236,7 @@ layer 8  course        what turns the library into a course
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/widgets_20.py        the explorer of chapter 20: the exact optimum of the laboratory at every price
+    course/learned.py           which exercises a learner has solved, noted by check and shown in notebook 00
     course/places.py            where the course lies on this machine
     course/partners.py          who can be talked to on this machine, and minillm chat
     course/widgets_chat.py      ChatPage: the conversation in a notebook
@@ -252,7 +253,23 @@ layer 8  course        what turns the library into a course
     course/gradebook.py         minillm grade: a whole class, as a table, CSV and pages of feedback
     course/lab.py               minillm lab: JupyterLab on the first chapter
     course/doctor.py            minillm doctor: what to mend on this machine, and how
-    course/cli.py               the command line: minillm lab, doctor, grade, chat, author
+    course/tour_config.py       TourConfig: the decisions of the tour, and which stages a change reaches
+    course/tour_text.py         what all its stages read and are asked: one village, lessons, an exam
+    course/tour_exam.py         right, silent or invented, with intervals; the floor of the nearest example
+    course/tour_folder.py       stages on disk: whole, or not there, or on their way
+    course/tour_bench.py        the bench where a stage is made: training that can be killed, seconds over all lives
+    course/tour_models.py       the five that go on with texts: Eliza, n-grams, window, LSTM, GPT
+    course/tour_sft.py          the one that answers, and invents
+    course/tour_clicks.py       your own comparisons, part to learn from, part to check
+    course/tour_reward.py       the reward model, and the best of n by it
+    course/tour_ppo.py          the aligned one, with a forecast of where it must land
+    course/tour_table.py        one row for each stage, each with a verdict against a stated baseline
+    course/tour_figure.py       the title figure: one line across history
+    course/tour.py              minillm tour: all stages in order, resumed where they were
+    course/capstone.py          what chapter 26 adds: which numbers moved, who says what, a reader who cannot check
+    course/checks_26.py         checks of chapter 26: a verdict, what a change reaches, a row, a decision
+    course/widgets_26.py        the explorer of chapter 26: what a wrong answer costs, and where a model falls silent
+    course/cli.py               the command line: minillm lab, doctor, grade, tour, author
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The command line: `minillm lab`, `doctor`, `grade`, `chat`, `author`. Thin; the work is done in the files beside it.
+"""The command line `minillm`: a function for each command. Thin; the work is done in the files beside it.
 
 Exit status: 0 done, 1 something is wrong with what was looked at, 2 the command was not understood or cannot run here.
 
@@ -48,6 +48,9 @@ def make_parser() -> argparse.ArgumentParser:
     lab.add_argument("--port", type=int, default=None, help="the port to listen on (default: the first free from 8888)")
     lab.set_defaults(run=_lab)
 
+    learned = commands.add_parser("progress", help="show which exercises are solved and which chapters are done")
+    learned.set_defaults(run=_progress)
+
     doctor = commands.add_parser("doctor", help="look at this machine, and say what to mend and how")
     doctor.set_defaults(run=_doctor)
 
@@ -59,6 +62,14 @@ def make_parser() -> argparse.ArgumentParser:
     grade.add_argument("--json", metavar="PATH", help="also write everything, with each exercise and its message")
     grade.add_argument("--feedback", metavar="FOLDER", help="also write a page for each learner: what failed, and why")
     grade.set_defaults(run=_grade)
+
+    tour = commands.add_parser("tour", help="train the whole road, from Eliza to PPO, in minutes; then chat with each")
+    tour.add_argument("--quick", action="store_true", help="smaller models, in less than a minute")
+    tour.add_argument("--seed", type=int, default=None, help="of the village and of every draw (default 0)")
+    tour.add_argument("--clicks", metavar="FILE", help="your own comparisons, for the reward model (my/likes.jsonl)")
+    tour.add_argument("--out", metavar="FILE", help="also write the table to a file")
+    tour.add_argument("--again", action="store_true", help="forget the finished stages of these settings first")
+    tour.set_defaults(run=_tour)
 
     chat = commands.add_parser("chat", help="talk to what you trained, or to Eliza")
     chat.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT",
@@ -86,6 +97,13 @@ def _lab(options: argparse.Namespace) -> int:
     return open_lab(browser=not options.no_browser, port=options.port)
 
 
+def _progress(options: argparse.Namespace) -> int:
+    from minillm.course.learned import overview
+
+    print(overview())
+    return 0
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from minillm.course.doctor import doctor
 
@@ -99,6 +117,12 @@ def _grade(options: argparse.Namespace) -> int:
         options.files, seconds=options.seconds, megabytes=options.memory,
         json_path=options.json, csv_path=options.csv, feedback=options.feedback,
     )  # fmt: skip
+
+
+def _tour(options: argparse.Namespace) -> int:
+    from minillm.course.tour import tour_command
+
+    return tour_command(options)
 
 
 def _chat(options: argparse.Namespace) -> int:

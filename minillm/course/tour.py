@@ -1,0 +1,121 @@
+"""minillm tour: seventy years in minutes. Eight models on one text, each trained, measured and kept to be talked to.
+
+    eliza → ngram → window → lstm → gpt → sft → rm → ppo
+
+    rows = run_tour(TourConfig.quick())        print(results_table(rows))        results_figure(rows)
+
+A stage that is finished is never trained again; one that was interrupted, by Ctrl-C, a full disk or kill -9, goes on
+from its newest checkpoint and ends with the same numbers. A changed setting trains what depends on it, and only that.
+
+Next:    minillm/course/tour_config.py
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from minillm.course.tour_bench import Bench
+from minillm.course.tour_clicks import standing
+from minillm.course.tour_config import STAGES, TourConfig
+from minillm.course.tour_figure import results_figure
+from minillm.course.tour_folder import Measured, TourFolder
+from minillm.course.tour_models import make_eliza, make_gpt, make_lstm, make_ngram, make_window
+from minillm.course.tour_ppo import make_ppo
+from minillm.course.tour_reward import make_rm
+from minillm.course.tour_sft import make_sft
+from minillm.course.tour_table import StageRow, results_table, rows_of, store
+
+__all__ = ["STAGES", "StageRow", "TourConfig", "results_figure", "results_table", "run_tour", "tour_command"]
+
+_MAKE: dict[str, Callable[[Bench], Measured]] = {
+    "eliza": make_eliza,
+    "ngram": make_ngram,
+    "window": make_window,
+    "lstm": make_lstm,
+    "gpt": make_gpt,
+    "sft": make_sft,
+    "rm": make_rm,
+    "ppo": make_ppo,
+}
+
+
+def run_tour(
+    config: TourConfig | None = None,
+    folder: Path | None = None,
+    progress: Callable[[str], object] | None = None,
+    *,
+    until: str = "ppo",
+) -> list[StageRow]:
+    """Train the stages that are not there yet, in order up to `until`, and return a row for each stage.
+
+    `folder` is where they are kept (None: `my/tour` in the learner's folder); `progress` is given a sentence after each
+    stage and whenever something is to be told (None: nobody is told). Raises ValueError for a clicks file that cannot
+    be read, before anything is trained, and OSError when the disk refuses; what was there before then still is.
+    """
+    config, say = config or TourConfig.full(), progress or (lambda sentence: None)
+    if until not in STAGES:
+        raise ValueError(f"until={until!r} must be one of {', '.join(STAGES)}")
+    if config.clicks is not None:
+        standing(config.clicks)
+    bench = Bench(TourFolder(config, folder), say)
+    found: dict[str, Measured] = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        for stage in STAGES[: STAGES.index(until) + 1]:
+            measured = bench.folder.read_or_put_aside(stage, say)
+            trained = measured is None
+            if measured is None:
+                measured = _MAKE[stage](bench)
+                bench.folder.finish(stage, measured)
+            found[stage] = measured
+            row = rows_of(found, bench.text.floor)[-1]
+            say(f"{stage:7}{'trained' if trained else 'is there'}: {row.verdict}")
+        bench.folder.point_here()
+    finally:
+        torch.set_num_threads(threads)
+    return rows_of(found, bench.text.floor)
+
+
+def tour_command(options: argparse.Namespace) -> int:
+    """`minillm tour`: run, show the table, say how to go on. 0 when all stages are there, 1 when it was stopped."""
+    config = TourConfig.quick() if options.quick else TourConfig.full()
+    config = _changed(config, options)
+    folder = TourFolder(config)
+    if options.again:
+        folder.forget()
+    print(
+        f"The tour of {len(STAGES)} models, kept in {folder.folder}. Stop it when you like; the same command goes on."
+    )
+    try:
+        rows = run_tour(config, folder.folder, lambda sentence: print(sentence, flush=True))
+        if options.out:
+            store(rows, config, Bench(folder, print).text.floor, Path(options.out))
+    except KeyboardInterrupt:
+        print(
+            "\nStopped. Nothing finished is lost: the same command goes on from the newest checkpoint.", file=sys.stderr
+        )
+        return 130
+    except OSError as error:
+        print(
+            f"minillm tour: {error}. Nothing finished is lost: make room, then give the same command.", file=sys.stderr
+        )
+        return 1
+    print(f"\n{results_table(rows)}\n\nTalk to any of them: minillm chat NAME, with NAME one of {', '.join(STAGES)}.")
+    return 0
+
+
+def _changed(config: TourConfig, options: argparse.Namespace) -> TourConfig:
+    """The settings with what the command line says."""
+    from dataclasses import replace
+
+    changes: dict[str, object] = {}
+    if options.seed is not None:
+        changes["seed"] = options.seed
+    if options.clicks is not None:
+        changes["clicks"] = Path(os.fspath(options.clicks))
+    return replace(config, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,152 @@
+"""Stage rm: what a labeller prefers becomes a number, and of several answers the best-scored one is given.
+
+    P(a over b) = σ(sharpness · (u(a) - u(b)))        u: right 1, "I do not know." 0, anything else `wrong`
+
+The answers are drawn from the fine-tuned model itself, two different ones to a prompt. A person's own comparisons, from
+the chat page or chapter 19, are learned from beside those of the simulated labeller; every fifth of them is held back,
+to see how far the model agrees with that person.
+
+Paper:   Ouyang et al. 2022, "InstructGPT", §3.4–3.5, arXiv:2203.02155; best of n: Nakano et al. 2021, "WebGPT", §3,
+         arXiv:2112.09332; its divergence, log n - (n - 1)/n at most: Beirami et al. 2024, arXiv:2401.01879.
+Names:   `Bayes` is the best share of the labeller's choices that anybody could guess.
+Next:    minillm/course/tour_ppo.py
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from minillm.alignment.chats import encode_chats
+from minillm.alignment.labellers import Labeller, Question, bayes_accuracy, expected_accuracy
+from minillm.alignment.preferences import Comparison
+from minillm.alignment.responses import chosen_log_probabilities, next_log_probabilities, sample_responses, side_by_side
+from minillm.alignment.reward import Preferred, RewardModel, comparison_batches
+from minillm.course.tour_bench import Bench, generator, size
+from minillm.course.tour_clicks import Clicks
+from minillm.course.tour_exam import utility
+from minillm.course.tour_folder import Measured
+from minillm.course.tour_models import LONGEST
+from minillm.course.tour_sft import answering
+from minillm.neural.batches import InTurn
+from minillm.speaker_files import load_speaker, save_speaker
+from minillm.speakers import BestOfSpeaker, ChatSpeaker
+from minillm.text.instructions import Instruction
+from minillm.training.optim import AdamW, decay_matrices_only, linear_warmup_cosine
+from minillm.transformer.decoder import Decoder
+
+PAIRS, RATE = 32, 1e-3  # comparisons in a batch, and the learning rate
+DRAWN = 6  # answers to a prompt, of which two different ones are compared
+
+
+def make_rm(bench: Bench) -> Measured:
+    """Draw answers, let them be compared, learn the taste, and give the best of n in the exam."""
+    c, text, model = bench.config, bench.text, answering(bench)
+    labeller = the_labeller(bench)
+    judged = labeller.compare(questions(bench, model, text.practice(c.comparisons), seed=c.seed), seed=c.seed)
+    clicks = Clicks.read(c.clicks, text.template, model.config.context)
+    bench.say(str(clicks)) if clicks.count else None
+    pairs = [*encode_chats(judged, text.template), *clicks.learned * c.click_weight]
+    reward = RewardModel(model, seed=c.seed)
+    batches = InTurn(list(islice(comparison_batches(pairs, PAIRS, generator=generator(c.seed)), c.rm_steps)))
+    optimizer = AdamW(decay_matrices_only(reward, 0.1), learning_rate=RATE, betas=(0.9, 0.95))
+    schedule = lambda step: linear_warmup_cosine(step, steps=c.rm_steps, warmup=5, final=0.02)
+    seconds = bench.learn("rm", reward, batches, c.rm_steps, optimizer=optimizer, schedule=schedule, place=batches)
+    normalise(bench, model, reward)
+    speaker = BestOfSpeaker(ChatSpeaker(model, text.template), reward, n=c.best_of, name="rm")
+    save_speaker(speaker, bench.folder.begin("rm"))
+    measured = Measured(
+        model=f"reward model, best of {c.best_of}",
+        parameters=size(reward),
+        seconds=seconds,
+        tokens=sum(int(batch.length_n.sum()) for batch in batches.batches),
+        kl=math.log(c.best_of) - (c.best_of - 1) / c.best_of,
+        others=agreement(bench, model, reward, labeller) | clicks.measured(reward),
+    )
+    measured = bench.examine("rm", best_of(bench, model, reward), measured)
+    others = {f"reward {stage}": mean_reward(bench, reward, bench.replies(stage)) for stage in ("gpt", "sft")}
+    return replace(measured, reward=mean_reward(bench, reward, bench.replies("rm")), others=measured.others | others)
+
+
+def the_labeller(bench: Bench) -> Labeller:
+    """Somebody who knows what is told in the village, and errs now and then."""
+    return Labeller(who="labeller", utility=utility(bench.text, bench.config.wrong), sharpness=bench.config.sharpness)
+
+
+def questions(bench: Bench, model: Decoder, asked: Sequence[Instruction], seed: int) -> list[Question]:
+    """Two different answers of the model to each prompt; none where it always says the same."""
+    prompts = [bench.text.prompt(one.prompt) for one in asked for _ in range(DRAWN)]
+    drawn = draw(model, prompts, bench.text.stop, seed)
+    found: list[Question] = []
+    for i, one in enumerate(asked):
+        said = list(dict.fromkeys(bench.text.plain(x) for x in drawn[DRAWN * i : DRAWN * (i + 1)]))
+        if len(said) > 1:
+            found.append((one.prompt, (said[i % len(said)], said[(i + 1) % len(said)])))
+    return found
+
+
+def draw(model: Decoder, prompts: Sequence[Sequence[int]], stop: int, seed: int) -> list[list[int]]:
+    """One answer to each prompt, from the whole distribution, five hundred side by side."""
+    draws, texts = generator(seed), []
+    for start in range(0, len(prompts), 500):
+        texts += sample_responses(model, prompts[start : start + 500], LONGEST, stop, generator=draws)
+    return texts
+
+
+def normalise(bench: Bench, model: Decoder, reward: RewardModel) -> None:
+    """Zero and unit of the score: answers of the fine-tuned model to prompts of practice."""
+    prompts = [bench.text.prompt(one.prompt) for one in bench.text.practice(300)]
+    reward.normalise(prompts, draw(model, prompts, bench.text.stop, bench.config.seed + 1))
+
+
+def agreement(bench: Bench, model: Decoder, reward: RewardModel, labeller: Labeller) -> dict[str, float]:
+    """How often the labeller's choices about the exam's prompts are guessed: by the model, by nobody better, by rules.
+
+    All three are exact expectations over the labeller's choices, since its probabilities are known.
+    """
+    asked = questions(bench, model, bench.exam.questions, seed=bench.config.seed + 2)
+    p_first = [labeller.probability(prompt, *answers) for prompt, answers in asked]
+    as_pairs = [Comparison(prompt=prompt, answers=answers, choice=0, who="?") for prompt, answers in asked]
+    coded = encode_chats(as_pairs, bench.text.template)
+    return {
+        "pairs": float(len(asked)),
+        "accuracy": expected_accuracy(reward.margins(coded).tolist(), p_first),
+        "likelier": expected_accuracy(likelier(model, coded), p_first),
+        "bayes": bayes_accuracy(p_first),
+    }
+
+
+def likelier(model: Decoder, pairs: Sequence[Preferred]) -> list[float]:
+    """By how much the first answer is likelier than the second: what the model itself thinks of them."""
+    prompts = [pair.prompt for pair in pairs]
+    logp = []
+    for answers in ([pair.better for pair in pairs], [pair.worse for pair in pairs]):
+        rows = side_by_side(prompts, answers)
+        logp.append(chosen_log_probabilities(next_log_probabilities(model, rows), rows).sum(1).detach())
+    return (logp[0] - logp[1]).tolist()
+
+
+def best_of(bench: Bench, model: Decoder, reward: RewardModel) -> Callable[[list[str]], list[str]]:
+    """Draw n answers to each prompt and give the one with the highest score."""
+
+    def answers(prompts: list[str]) -> list[str]:
+        n = bench.config.best_of
+        rows = [bench.text.prompt(prompt) for prompt in prompts for _ in range(n)]
+        drawn = draw(model, rows, bench.text.stop, bench.config.seed + 3)
+        best_b = reward.score(rows, drawn).unflatten(0, (len(prompts), n)).argmax(1).tolist()
+        return [bench.text.plain(drawn[n * i + best]) for i, best in enumerate(best_b)]
+
+    return answers
+
+
+def mean_reward(bench: Bench, reward: RewardModel, replies: Sequence[str]) -> float:
+    """The mean score of what a stage said in the exam."""
+    prompts = [bench.text.prompt(one.prompt) for one in bench.exam.questions]
+    return float(reward.score(prompts, [bench.text.answer(said) for said in replies]).mean())
+
+
+def the_reward(bench: Bench) -> RewardModel:
+    """The reward model of this tour."""
+    speaker = load_speaker(bench.folder.path("rm"))
+    assert isinstance(speaker, BestOfSpeaker)
+    return speaker.reward

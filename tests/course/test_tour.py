@@ -1,0 +1,226 @@
+"""The tour end to end: killed and resumed, damaged, interrupted, changed, clicked; every stage can be talked to."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from small_tours import TINY, clicked, forked
+
+from minillm.adaptation.chat_template import conversation
+from minillm.course import cli, tour, tour_bench
+from minillm.course.tour import run_tour
+from minillm.course.tour_config import STAGES
+from minillm.course.tour_folder import TourFolder
+from minillm.course.tour_reward import the_reward
+from minillm.course.tour_text import SHRUG
+from minillm.speaker_files import load_speaker
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A tour that nobody interrupted: its folder, its rows, its wall seconds."""
+    folder, began = tmp_path_factory.mktemp("tour"), time.monotonic()
+    rows = run_tour(TINY, folder)
+    return folder, rows, time.monotonic() - began
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    """A copy of it, to be spoilt."""
+    shutil.copytree(whole[0], tmp_path / "tour")
+    return tmp_path / "tour"
+
+
+def weights(folder):
+    """Every byte of every model of a tour, by stage and file."""
+    files = [path for path in folder.glob("*/parts-*/**/*") if path.is_file()]
+    return {f"{path.relative_to(folder).parts[0]}/{path.name}": path.read_bytes() for path in files}
+
+
+def test_a_tour_has_a_row_for_each_stage(whole):
+    _, rows, _ = whole
+    assert [row.name for row in rows] == list(STAGES)
+    assert [row.bits_per_character is None for row in rows] == [True, False, False, False, False, False, True, False]
+    assert all(row.above_floor is None or row.above_floor > 0 for row in rows)
+    assert [row.name for row in rows if row.invented is not None] == ["eliza", "gpt", "sft", "rm", "ppo"]
+    assert [row.name for row in rows if row.reward is not None] == ["gpt", "sft", "rm", "ppo"]
+    assert [row.name for row in rows if row.kl is not None] == ["sft", "rm", "ppo"]
+    assert rows[5].kl == 0 < rows[7].kl
+
+
+def test_every_stage_can_be_talked_to(whole):
+    folder, _, _ = whole
+    for stage in STAGES:
+        speaker = load_speaker(TourFolder(TINY, folder).path(stage))
+        said = speaker.reply(
+            conversation("Where does Olga live?"), temperature=1.0, generator=torch.Generator().manual_seed(0)
+        )
+        assert speaker.name == stage
+        assert isinstance("".join(said), str)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process that can be forked and killed")
+def test_killed_at_random_moments_it_ends_with_the_same_numbers(whole, tmp_path):
+    folder, rows, seconds = whole
+    chance, killed, stages = random.Random(2), 0, set()
+    for _ in range(6):
+        child = forked(tmp_path)
+        time.sleep(seconds * chance.uniform(0.1, 0.8))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        killed += os.WIFSIGNALED(status)
+        stages |= {path.name.partition("-")[0] for path in tmp_path.glob("*/run")}
+    told = []
+    again = run_tour(TINY, tmp_path, told.append)
+    assert again == rows
+    assert weights(tmp_path) == weights(folder)
+    assert killed >= 3
+    assert not list(tmp_path.glob("*damaged*"))
+
+
+def test_a_finished_tour_is_read_and_not_trained_again(copied, whole, monkeypatch):
+    monkeypatch.setattr(tour, "_MAKE", {})
+    told = []
+    again = run_tour(TINY, copied, told.append)
+    assert again == whole[1]
+    assert [row.seconds for row in again] == [row.seconds for row in whole[1]]
+    assert all("is there" in sentence for sentence in told)
+
+
+def test_a_changed_decision_trains_what_depends_on_it(copied, whole):
+    told = []
+    again = run_tour(replace(TINY, beta=5.0), copied, told.append)
+    assert [s.split()[0] for s in told if "trained:" in s] == ["ppo"]
+    assert again[:7] == whole[1][:7]
+    assert again[7] != whole[1][7]
+
+
+def test_a_damaged_model_is_told_and_trained_again_with_the_same_numbers(copied, whole):
+    path = TourFolder(TINY, copied).path("gpt")
+    (file,) = path.glob("parts-*/*.safetensors")
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(bytes(data))
+    told = []
+    assert run_tour(TINY, copied, told.append) == whole[1]
+    assert "damaged" in told[4]
+    assert [s.split()[0] for s in told if "trained:" in s] == ["gpt"]
+    assert len(list(copied.glob("*.damaged-1"))) == 1
+
+
+def test_a_damaged_checkpoint_is_told_and_the_stage_begins_again(whole, tmp_path, monkeypatch):
+    stop_after(monkeypatch, "sft", 5)
+    with pytest.raises(KeyboardInterrupt):
+        run_tour(TINY, tmp_path)
+    monkeypatch.undo()
+    for file in (TourFolder(TINY, tmp_path).path("sft") / "run").glob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:100])
+    told = []
+    assert run_tour(TINY, tmp_path, told.append) == whole[1]
+    assert any("begins again" in sentence for sentence in told)
+
+
+def stop_after(monkeypatch, stage, steps, error=KeyboardInterrupt):
+    """Raise in a stage after so many steps."""
+
+    class Stopping(tour_bench.Bar):
+        def __init__(self, label, steps, start=0, unit="steps"):
+            super().__init__(label, steps, start, unit)
+            self.label, self.done = label, start
+
+        def __call__(self, row=None):
+            self.done += 1
+            if self.label == stage and self.done == steps:
+                raise error
+
+    monkeypatch.setattr(tour_bench, "Bar", Stopping)
+
+
+def test_it_goes_on_from_the_last_checkpoint_and_not_from_the_start(whole, tmp_path, monkeypatch):
+    stop_after(monkeypatch, "gpt", 6)
+    with pytest.raises(KeyboardInterrupt):
+        run_tour(TINY, tmp_path)
+    monkeypatch.undo()
+    starts = []
+    bar = tour_bench.Bar
+    monkeypatch.setattr(tour_bench, "Bar", lambda *a, **k: starts.append((a[0], a[2])) or bar(*a, **k))
+    assert run_tour(TINY, tmp_path) == whole[1]
+    assert starts[0] == ("gpt", 5)
+
+
+def test_the_command_line_says_what_happened(whole, copied, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MINILLM_FOLDER", str(copied.parent))
+    monkeypatch.setattr(tour.TourConfig, "quick", classmethod(lambda cls: TINY))
+    assert cli.main(["tour", "--quick", "--out", str(tmp_path / "out.json")]) == 0
+    said = capsys.readouterr().out
+    assert "minillm chat NAME" in said
+    assert "bits/char" in said
+    stored = json.loads((tmp_path / "out.json").read_text())
+    assert [row["name"] for row in stored["rows"]] == list(STAGES)
+    assert cli.main(["tour", "--quick", "--clicks", str(tmp_path / "none.jsonl")]) == 2
+    assert "is not there" in capsys.readouterr().err
+
+
+def test_a_full_disk_and_control_c_lose_nothing(whole, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MINILLM_FOLDER", str(tmp_path))
+    monkeypatch.setattr(tour.TourConfig, "quick", classmethod(lambda cls: TINY))
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for stage, error, status, word in (("window", full, 1, "make room"), ("gpt", KeyboardInterrupt, 130, "Stopped")):
+        stop_after(monkeypatch, stage, 3, error)
+        assert cli.main(["tour", "--quick"]) == status
+        err = capsys.readouterr().err
+        assert word in err
+        assert "Nothing finished is lost" in err
+    monkeypatch.undo()
+    assert run_tour(TINY, tmp_path / "tour") == whole[1]
+
+
+def test_again_forgets_these_stages_first(copied, whole, monkeypatch, capsys):
+    monkeypatch.setenv("MINILLM_FOLDER", str(copied.parent))
+    monkeypatch.setattr(tour.TourConfig, "quick", classmethod(lambda cls: TINY))
+    made = []
+    monkeypatch.setattr(tour, "_MAKE", {name: lambda bench, name=name: made.append(name) or whole_measure(name, whole)
+                                        for name in STAGES})  # fmt: skip
+    assert cli.main(["tour", "--quick", "--again"]) == 0
+    assert made == list(STAGES)
+
+
+def whole_measure(name, whole):
+    return TourFolder(TINY, whole[0]).read(name)
+
+
+def test_clicks_move_the_reward_and_only_what_comes_after_it(copied, tmp_path):
+    line = '{{"prompt": "{}", "answers": ["{}", "{}"], "choice": {}, "who": "me"}}\n'
+    told = "Where does Greta live?"
+    silent, bold = tmp_path / "silent.jsonl", tmp_path / "bold.jsonl"
+    for path, choice in ((silent, 0), (bold, 1)):
+        path.write_text(line.format(told, SHRUG, "Greta lives by the hill.", choice) * 6)
+    scores = {}
+    for path in (silent, bold):
+        rows = clicked(copied, path)
+        bench = tour_bench.Bench(TourFolder(replace(TINY, clicks=path), copied), print)
+        prompt, answers = bench.text.prompt(told), [SHRUG, "Greta lives by the hill."]
+        raw = the_reward(bench).raw_scores([prompt] * 2, [bench.text.answer(a) for a in answers])
+        scores[path.stem] = float(raw[0] - raw[1])
+        assert "6 comparisons of your own" in rows[6].verdict
+        assert "1 held back guessed" in rows[6].verdict
+    assert scores["silent"] > scores["bold"] + 0.05
+    assert len(list(copied.glob("sft-*"))) == 1
+    assert len(list(copied.glob("rm-*"))) == 3
+
+
+def test_one_click_is_enough_and_a_torn_line_is_told(copied, tmp_path):
+    path = tmp_path / "likes.jsonl"
+    path.write_text('{"prompt": "Wherefore?", "answers": ["a hen", "a cat"], "choice": 1, "who": "me"}\n{"prom')
+    told = []
+    rows = run_tour(replace(TINY, clicks=path), copied, told.append)
+    assert "1 comparisons of your own" in rows[6].verdict
+    assert "too few to hold any back" in rows[6].verdict
+    assert any("Half a line" in sentence for sentence in told)
