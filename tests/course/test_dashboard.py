@@ -63,6 +63,7 @@ def test_gold_is_drawn_beside_the_score_where_it_is_known():
     x, y = lines_of(drawn(board, "Score"))["gold"]
     assert x == [1, 2, 3] and y[2] == 0.5 and y[0] != y[0]
     assert "gold" not in lines_of(drawn(Dashboard(rows(3)), "Score"))
+    assert "gold" not in lines_of(drawn(board, "KL"))
 
 
 @pytest.mark.parametrize(("error", "red"), [(0.0, False), (9e-4, False), (1.1e-3, True), (0.4, True)])
@@ -70,6 +71,8 @@ def test_a_first_ratio_that_is_not_1_is_red(error, red):
     board = Dashboard([*rows(4), replace(FIRST, update=5, ratio_error=error)])
     axes = drawn(board, "Largest")
     assert axes.get_yscale() == "log" and (axes._left_title.get_color() == "#C00000") == red
+    (limit,) = (line for line in axes.lines if line.get_linestyle() == "--")
+    assert set(limit.get_ydata()) == {1e-3} and limit.get_color() == "#C00000"
     (crosses,) = (line for line in axes.lines if line.get_marker() == "x")
     assert list(crosses.get_xdata()) == ([5] if red else [])
     assert ("is NOT 1" in board._what_is_seen()) == red
