@@ -180,7 +180,7 @@ def ended(*codes):
     return "".join(f"  rank      : {r} (local_rank: {r})\n  exitcode  : {c} (pid: 7)\n" for r, c in codes)
 
 
-LOST = "RuntimeError: Connection reset"
+LOST, KILLED = "RuntimeError: Connection reset", "one of 3 processes was killed: "
 
 
 def traceback_of(rank, error):
@@ -191,17 +191,11 @@ def traceback_of(rank, error):
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        (ended((0, -15), (1, -9)), "one of 3 processes was killed: rank 1 by signal 9"),
-        (
-            ended((0, -15), (12, -9), (3, -11)),
-            "one of 3 processes was killed: rank 12 by signal 9, rank 3 by signal 7",
-        ),
-        (ended((0, -15), (1, -15)), "one of 3 processes was killed: rank 0 by signal 15, rank 1 by signal 15"),
-        ("nothing that we know\n", "one of 3 processes was killed: see the output above"),
-        (
-            traceback_of(0, LOST) + ended((1, -9)),
-            "one of 3 processes was killed: rank 1 by",
-        ),
+        (ended((0, -15), (1, -9)), KILLED + "rank 1 by signal 9"),
+        (ended((0, -15), (12, -9), (3, -11)), KILLED + "rank 12 by signal 9, rank 3 by signal 11"),
+        (ended((0, -15), (1, -15)), KILLED + "rank 0 by signal 15, rank 1 by signal 15"),
+        ("nothing that we know\n", KILLED + "see the output above"),
+        (traceback_of(0, LOST) + ended((1, -9)), KILLED + "rank 1 by signal 9"),
         (traceback_of(0, LOST) + traceback_of(1, "KeyError: 3"), "rank 1 of 3"),
         (traceback_of(2, "KeyError: 3") + ended((0, -15), (1, -9)), "rank 2 of 3"),
         (traceback_of(0, LOST), "rank 0 of 3"),
