@@ -41,7 +41,9 @@ def lines_of(axes):
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
 def test_each_panel_shows_its_fields_of_the_record(panel):
     run = rows(7)
-    found = lines_of(drawn(Dashboard(run), panel.title))
+    axes = drawn(Dashboard(run), panel.title)
+    found = lines_of(axes)
+    assert (axes.get_legend() is not None) == (len(panel.lines) > 1), "names where there is something to tell apart"
     for name, label in panel.lines.items():
         wanted = [max(getattr(row, name), 1e-9 if panel.most else -9) for row in run]
         assert found[label] == ([1, 2, 3, 4, 5, 6, 7], pytest.approx(wanted))
