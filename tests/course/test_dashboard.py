@@ -100,6 +100,15 @@ def test_the_picture_is_small_and_says_the_same_on_every_machine():
     assert figure.alt == "Over 30 updates J rises; the first ratio is 1 throughout." and len(figure.png) < 60_000
 
 
+def test_the_words_tell_of_j_and_of_every_update():
+    run = rows(5)
+    down = [replace(row, objective=-row.objective) for row in run]  # while the score rises
+    assert Dashboard(down)._what_is_seen().startswith("Over 5 updates J falls; the first ratio is 1 throughout")
+    run[1] = replace(run[1], ratio_error=0.5)
+    assert "J rises; the first ratio is NOT 1" in Dashboard(run)._what_is_seen(), "also when it is 1 again at the end"
+    assert "J is where it was" in Dashboard(run[:1])._what_is_seen()
+
+
 def test_as_the_last_line_of_a_cell_it_is_its_picture():
     board = Dashboard(rows(3))
     assert board._repr_mimebundle_() == board.figure._repr_mimebundle_()
@@ -182,12 +191,17 @@ def test_a_kernel_whose_outputs_are_kept_shows_the_last_picture_only(kernel, lig
     assert kernel == [("display", board.figure._repr_mimebundle_())]
 
 
-def test_a_run_that_breaks_off_leaves_its_picture(kernel, light):
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_run_that_breaks_off_leaves_its_picture(kernel, light, monkeypatch, quiet):
+    monkeypatch.setenv("MINILLM_QUIET", "1") if quiet else None
     with pytest.raises(ZeroDivisionError), Dashboard() as board:
         board(rows(2)[0])
         board(rows(2)[1])
         raise ZeroDivisionError
     assert "Over 2 updates" in kernel[-1][1]["text/plain"]
+    seen = len(kernel)
+    board.close()
+    assert len(kernel) == seen, "what is closed stays closed"
 
 
 def test_a_terminal_shows_the_table(terminal):
