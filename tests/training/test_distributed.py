@@ -13,7 +13,7 @@ from spread_worker import GPT2, LLAMA, SMEAR, START, STEPS, WAYS, gathers, go_on
 from torch.testing import assert_close
 
 from minillm.training.checkpoint import load_checkpoint
-from minillm.training.distributed import Process, ProcessesFailed, _what_failed, launch, process_group
+from minillm.training.distributed import FAILED, Process, ProcessesFailed, _what_failed, launch, process_group
 from minillm.training.pipeline import Pipelined
 from minillm.training.sharding import Spread
 from minillm.transformer.decoder import Decoder, DecoderConfig, gpt2, llama
@@ -74,9 +74,8 @@ def test_a_dead_process_ends_all_with_its_traceback(how, said):
     heard = {}
     with pytest.raises(ProcessesFailed, match=said):
         launch(WORKER, how, processes=2, say=lambda line: heard.setdefault(line, time.perf_counter()))
-    assert time.perf_counter() - heard["step 1"] < 30, (
-        "a promise to the user: half a minute after the death all is over"
-    )
+    waited = time.perf_counter() - heard["step 1"]
+    assert waited < 120, "seconds on an idle machine; whoever waits for the dead waits ten minutes"
 
 
 def test_an_interrupted_cell_leaves_no_process_behind(tmp_path):
@@ -175,9 +174,35 @@ def test_more_processes_than_gpus(monkeypatch):
         distributed._device(1, 4)
 
 
-def test_who_was_ended_by_the_launcher_is_not_blamed():
-    told = "\n".join(
-        f"  rank      : {rank} (local_rank: {rank})\n  exitcode  : {code}" for rank, code in ((0, -15), (1, -9))
-    )
-    said = _what_failed(told.splitlines(), 2)
-    assert said == "one of 2 processes was killed: rank 1 by signal 9"
+def ended(*codes):
+    """What torchrun writes of processes by their exit codes."""
+    return "".join(f"  rank      : {r} (local_rank: {r})\n  exitcode  : {c} (pid: 7)\n" for r, c in codes)
+
+
+LOST, KILLED = "RuntimeError: Connection reset", "one of 3 processes was killed: "
+
+
+def traceback_of(rank, error):
+    lines = f"rank {rank} of 3 {FAILED}", "Traceback (most recent call last):", '  File "a.py", line 1', error
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (ended((0, -15), (1, -9)), KILLED + "rank 1 by signal 9"),
+        (ended((0, -15), (12, -9), (3, -11)), KILLED + "rank 12 by signal 9, rank 3 by signal 11"),
+        (ended((0, -15), (1, -15)), KILLED + "rank 0 by signal 15, rank 1 by signal 15"),
+        ("nothing that we know\n", KILLED + "see the output above"),
+        (traceback_of(0, LOST) + ended((1, -9)), KILLED + "rank 1 by signal 9"),
+        (traceback_of(0, LOST) + traceback_of(1, "KeyError: 3"), "rank 1 of 3"),
+        (traceback_of(2, "KeyError: 3") + ended((0, -15), (1, -9)), "rank 2 of 3"),
+        (traceback_of(0, LOST), "rank 0 of 3"),
+    ],
+)
+def test_who_was_ended_by_the_launcher_or_lost_the_others_is_not_blamed(told, said):
+    """The first cause is named: an error of one's own, else a signal that was not the launcher's, else what is left."""
+    found = _what_failed(told.splitlines(), 3)
+    assert found.startswith(said)
+    if found.startswith("rank"):
+        assert found == traceback_of(found.split()[1], found.splitlines()[-1]).rstrip("\n"), "the whole of it, no more"

@@ -203,7 +203,7 @@ def test_a_step_reads_the_same_rows_however_they_are_cut(batch, rows, parts, wan
     ("changes", "said"),
     [
         ({"preset": "huge"}, r"preset='huge' must be one of tiny, small, medium, gpt2-124m"),
-        ({"steps": 0}, r"steps=0 must be at least 1"),
+        ({"steps": 0}, r"steps=0 must be a whole number of at least 1; steps=200 works"),
         ({"parallel": "fsdp"}, r"optimizer='muon' needs whole matrices, .* --optimizer adamw"),
     ],
 )
@@ -241,7 +241,7 @@ def test_mistakes_on_the_command_line_are_one_line(tmp_path, capsys):
     for arguments, said in [
         (["tiny", "--text", "no such text"], "is neither a file, nor a folder, nor a name"),
         (["tiny", "--optimizer", "adamw"], "needs a --learning-rate of its own"),
-        (["tiny", "--steps", "0"], "steps=0 must be at least 1"),
+        (["tiny", "--steps", "0"], "steps=0 must be a whole number of at least 1; steps=200 works"),
         (["tiny", "--batch", "13", "--rows", "5", "--text", "village"], "--batch 10 can"),
     ]:
         assert main([*arguments, "--folder", str(tmp_path / "x")]) == 1
