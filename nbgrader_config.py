@@ -8,7 +8,14 @@ from nbgrader.preprocessors import CheckCellMetadata, ClearOutput, DeduplicateId
 
 
 class PutBack(OverwriteCells):
-    """Puts deleted tests at the end. nbgrader's own way stops at a submission whose answer is missing as well."""
+    """Puts deleted tests at the end; nbgrader's own way stops at a submission whose answer is missing as well."""
+
+    def preprocess(self, nb, resources):
+        # of two cells with one id, nbgrader empties the marks of the first, and then ends the run because of them
+        for cell in nb.cells:
+            if not cell.metadata.get("nbgrader", True):
+                del cell.metadata["nbgrader"]
+        return super().preprocess(nb, resources)
 
     def add_missing_grade_cells(self, nb, resources):
         there = {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in nb.cells}
