@@ -27,6 +27,7 @@ while True:
         "calls itself without limit",
         "endless recursion with the limit taken away",
         "import sys\nsys.setrecursionlimit(10**9)\ndef bits(n, c): return bits(n, c)",
+        seconds=2.0,
     ),
     trick(
         "a crowd of threads",
