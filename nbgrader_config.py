@@ -40,6 +40,7 @@ c.ClearSolutions.code_stub = {"python": "# YOUR CODE HERE\nraise NotImplementedE
 c.ClearSolutions.text_stub = "YOUR ANSWER HERE"
 c.IncludeHeaderFooter.header = ""
 c.ExecutePreprocessor.timeout = 120
+c.ExecutePreprocessor.startup_timeout = 300  # seconds; a busy machine starts a kernel late
 c.Autograde.sanitize_preprocessors = [ClearOutput, DeduplicateIds, OverwriteKernelspec, PutBack, CheckCellMetadata]
 c.OverwriteCells.add_missing_cells = True
 c.IgnorePattern.enabled = True

@@ -189,7 +189,7 @@ def test_every_command_of_the_flow(course, tmp_path):
     for words in (("generate_assignment", TOPIC, "--force", "--create"), ("zip_collect", TOPIC, "--force")):
         done = run(course, *words)
         assert done.returncode == 0, done.stderr[-2000:]
-    graded = run(course, "autograde", TOPIC, "--ExecutePreprocessor.timeout=20")
+    graded = run(course, "autograde", TOPIC, "--ExecutePreprocessor.timeout=30")
     assert graded.returncode == 1, "nbgrader says when a submission could not be graded"
     done = run(course, "generate_feedback", TOPIC)
     assert done.returncode == 0, done.stderr[-2000:]
