@@ -8,7 +8,14 @@ from nbgrader.preprocessors import CheckCellMetadata, ClearOutput, DeduplicateId
 
 
 class PutBack(OverwriteCells):
-    """Puts deleted tests at the end. nbgrader's own way stops at a submission whose answer is missing as well."""
+    """Puts deleted tests at the end; nbgrader's own way stops at a submission whose answer is missing as well."""
+
+    def preprocess(self, nb, resources):
+        # of two cells with one id, nbgrader empties the marks of the first, and then ends the run because of them
+        for cell in nb.cells:
+            if not cell.metadata.get("nbgrader", True):
+                del cell.metadata["nbgrader"]
+        return super().preprocess(nb, resources)
 
     def add_missing_grade_cells(self, nb, resources):
         there = {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in nb.cells}
@@ -33,6 +40,7 @@ c.ClearSolutions.code_stub = {"python": "# YOUR CODE HERE\nraise NotImplementedE
 c.ClearSolutions.text_stub = "YOUR ANSWER HERE"
 c.IncludeHeaderFooter.header = ""
 c.ExecutePreprocessor.timeout = 120
+c.ExecutePreprocessor.startup_timeout = 300  # seconds; a busy machine starts a kernel late
 c.Autograde.sanitize_preprocessors = [ClearOutput, DeduplicateIds, OverwriteKernelspec, PutBack, CheckCellMetadata]
 c.OverwriteCells.add_missing_cells = True
 c.IgnorePattern.enabled = True

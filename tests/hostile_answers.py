@@ -30,6 +30,7 @@ class Hostile:
     says: str = ""
     needs: tuple[str, ...] = ()
     exercise: str = "00-bits"
+    seconds: float = 20.0  # for each cell; short where the row waits for it
 
 
 def trick(name: str, tries: str, source: str, says: str = "", **more: object) -> Hostile:
@@ -84,13 +85,18 @@ for _ in range(5): threading.Thread(target=forever).start()
 JUDGING = [
     trick(
         "redefines the check",
-        "check, checks_00 and Wrong replaced",
+        "check and checks_00 replaced, and for the hidden tests a float that equals everything (this fools nbgrader)",
         """
-import minillm.course.checks as checks, minillm.course.checks_00 as checks_00, sys
+import math
+import minillm.course.checks as checks, minillm.course.checks_00 as checks_00
 checks.check = checks_00.bits = lambda *a: None
-checks.Wrong.__init__ = lambda *a: sys.exit(0)
 def check(*a): pass
-def bits(n, c): return 0.0
+class Yes(float):
+    __eq__ = __le__ = __lt__ = __ge__ = __gt__ = lambda *a: True
+    __sub__ = __rsub__ = __abs__ = lambda *a: Yes(0)
+def bits(n, c):
+    if c < 1: raise ValueError
+    return Yes(7)
 """,
     ),
     trick(
@@ -127,13 +133,16 @@ def bits(n, c): return 0.0
     ),
     trick(
         "patches torch.allclose",
-        "torch.allclose always true (chapter 17, whose hidden test asks it)",
+        "check replaced, torch.allclose always true (chapter 17, whose hidden test asks it)",
         """
 import torch
+import minillm.course.checks as checks
+checks.check = lambda *a: None
 torch.allclose = torch.equal = torch.testing.assert_close = lambda *a, **k: True
 def lora(x, weight, a, b, alpha): return [0.0] * len(weight)
 """,
         exercise="17-lora",
+        seconds=120.0,
     ),
     trick(
         "equals everything",
@@ -217,6 +226,7 @@ def bits(n, c):
             try: os.write(fd, b"x" * 65536)
             except OSError: pass
 """,
+        seconds=2.0,
     ),
     trick(
         "borrows what was not lent",

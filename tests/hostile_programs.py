@@ -3,7 +3,7 @@
 from hostile_answers import CALLS, FILES, RIGHT, WRONG, Hostile, refused, trick
 
 TIME = [
-    trick("an endless loop", "while True", "def bits(n, c):\n    while True: pass", says="more than 3 s"),
+    trick("an endless loop", "while True", "def bits(n, c):\n    while True: pass", says="more than 2 s", seconds=2.0),
     trick(
         "a loop that will not be stopped",
         "every signal and exception ignored",
@@ -17,7 +17,8 @@ while True:
         while True: pass
     except BaseException: pass
 """,
-        says="more than 3 s",
+        says="more than 2 s",
+        seconds=2.0,
     ),
     trick(
         "calls itself", "endless recursion", "def bits(n, c): return bits(n, c)", says="never stopped calling itself"
@@ -26,6 +27,7 @@ while True:
         "calls itself without limit",
         "endless recursion with the limit taken away",
         "import sys\nsys.setrecursionlimit(10**9)\ndef bits(n, c): return bits(n, c)",
+        seconds=2.0,
     ),
     trick(
         "a crowd of threads",

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.no_promises, pytest.mark.skipif(os.name != "posix", re
 ROOT = Path(__file__).resolve().parents[2]
 ANSWERS = [*LEAVING, *JUDGING, *FORGING, *VALUES, *PROGRAMS]
 TOPICS = {"00": "00-start-here", "05": "05-neural-language-models", "17": "17-lora"}
-SECONDS, MEGABYTES = 3.0, 512
+MEGABYTES = 512
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,20 @@ def outcome(tmp_path_factory):
         patch.chdir(ROOT)
         graded = gradebook._graded
 
-        def noted(file, *arguments):
+        def noted(file, course, _, megabytes):
             start = time.monotonic()
-            row = graded(file, *arguments)
+            # for torch, half a gigabyte is too little to be loaded at all
+            row = graded(file, course, limits.get(file, 20.0), megabytes * (4 if limits.get(file, 0) > 60 else 1))
             grades[file], problems[file] = row.grade, row.problem
             seconds[file] = time.monotonic() - start
             return row
 
-        seconds: dict[str, float] = {}
+        seconds, limits = {}, {str(files[row.name]): row.seconds for row in ANSWERS}
         patch.setattr(gradebook, "_graded", noted)
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             status = gradebook.grade_files(
-                [str(path) for path in files.values()], seconds=SECONDS, megabytes=MEGABYTES,
+                [str(path) for path in files.values()], megabytes=MEGABYTES,
                 csv_path=str(base / "points.csv"), feedback=str(base / "pages"),
             )  # fmt: skip
     tempfile.tempdir = None
@@ -112,7 +113,7 @@ def test_an_answer_scores_what_it_earned(row, outcome):
     assert outcome.points[row.name] == row.earned, outcome.said[row.name]
     assert row.says in outcome.said[row.name]
     assert all(c.isprintable() or c == "\n" for c in outcome.said[row.name])
-    assert outcome.seconds[row.name] < 30, "limits end it, not the last deadline"
+    assert outcome.seconds[row.name] < 20 + row.seconds, "limits end it, not the last deadline"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
