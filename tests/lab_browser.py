@@ -22,7 +22,7 @@ from minillm.course.lab import lab_command, lab_environment
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--force-color-profile=srgb"]
-PATIENCE = 25_000  # milliseconds: a crowded machine is slow, and a wait that succeeds costs nothing
+PATIENCE = 90_000  # milliseconds: a crowded machine is slow, and a wait that succeeds costs nothing
 READY = """async () => {
   const app = window.jupyterapp;
   await app.restored;
