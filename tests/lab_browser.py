@@ -77,7 +77,7 @@ def _started(root, environment, token, log):
         command = [*lab_command(root, port, browser=False), "--expose-app-in-browser"]
         with log.open("w") as stream:
             process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
-        url, end = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE / 1000
+        url, end = f"http://127.0.0.1:{port}", time.monotonic() + 300
         while process.poll() is None and time.monotonic() < end:
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"{url}/api/status?token={token}", timeout=5).close()
