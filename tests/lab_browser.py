@@ -22,7 +22,7 @@ from minillm.course.lab import lab_command, lab_environment
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--force-color-profile=srgb"]
-PATIENCE = 25_000  # milliseconds: a crowded machine is slow, and a wait that succeeds costs nothing
+PATIENCE = 90_000  # milliseconds: a crowded machine is slow, and a wait that succeeds costs nothing
 READY = """async () => {
   const app = window.jupyterapp;
   await app.restored;
@@ -77,7 +77,7 @@ def _started(root, environment, token, log):
         command = [*lab_command(root, port, browser=False), "--expose-app-in-browser"]
         with log.open("w") as stream:
             process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
-        url, end = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE / 1000
+        url, end = f"http://127.0.0.1:{port}", time.monotonic() + 300
         while process.poll() is None and time.monotonic() < end:
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"{url}/api/status?token={token}", timeout=5).close()

@@ -124,7 +124,9 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "number", "check", "wrong", "diagnosis", "right"), ANSWERS, ids=lambda a: str(a)[:6])
+@pytest.mark.parametrize(
+    ("path", "number", "check", "wrong", "diagnosis", "right"), ANSWERS, ids=[answer[2] for answer in ANSWERS]
+)
 def test_an_exercise(opened, path, number, check, wrong, diagnosis, right):
     page = opened(path)
     said = page.locator(f".jp-Cell[data-windowed-list-index='{number + 1}'] .jp-OutputArea-output")
