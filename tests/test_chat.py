@@ -154,6 +154,15 @@ def test_half_a_line_is_kept_aside_and_told(tmp_path, cut):
     assert read_turns(talk.path) == again.turns
 
 
+def test_half_a_line_that_comes_while_one_talks(tmp_path):
+    talk = talk_on(tmp_path)
+    list(talk.ask("Who?"))
+    with talk.path.open("a") as stream:
+        stream.write('{"kind": "as')
+    list(talk.ask("And?"))
+    assert read_turns(talk.path) == talk.turns and (tmp_path / "talk.jsonl.torn").exists() and talk.is_kept
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
