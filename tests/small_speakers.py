@@ -6,6 +6,7 @@ from minillm.adaptation.chat_template import SPECIAL_TOKENS, ChatTemplate, conve
 from minillm.alignment.reward import RewardModel
 from minillm.neural.feedforward import FeedForwardConfig, FeedForwardLM
 from minillm.neural.recurrent import RecurrentConfig, RecurrentLM
+from minillm.speaker import Speaker
 from minillm.speakers import BestOfSpeaker, ChatSpeaker, ElizaSpeaker, NGramSpeaker, TextSpeaker
 from minillm.statistical.ngram import NGramModel
 from minillm.text.bpe import BPETokenizer
@@ -89,3 +90,20 @@ def say(speaker, *texts, seed=0, temperature=1.0, system=None):
     generator = torch.Generator().manual_seed(seed)
     talk = conversation(*texts, system=system)
     return list(speaker.reply(talk, temperature=temperature, generator=generator))
+
+
+class Counter(Speaker):
+    """Says how often it was asked, in pieces; in `trouble` it fails after the second."""
+
+    name, about, suggestions = "counter", "It counts.", ("One?", "Two?", "Three?", "Four?")
+
+    def __init__(self, trouble=None):
+        self.asked, self.trouble, self.heard = 0, trouble, []
+
+    def reply(self, messages, *, temperature, generator):
+        self.asked += 1
+        self.heard.append([message.text for message in messages])
+        for place, piece in enumerate(["answer", " number", f" {self.asked}"]):
+            if self.trouble and place == 2:
+                raise self.trouble
+            yield piece

@@ -30,7 +30,7 @@ class Slow(Speaker):
     asked = 0
     def reply(self, messages, *, temperature, generator):
         self.asked += 1
-        words = ["word"] * 200 if "long" in messages[-1].text else ["Olga", "has", "goat", str(self.asked)]
+        words = ["word"] * 4000 if "long" in messages[-1].text else ["Olga", "has", "goat", str(self.asked)]
         for n, word in enumerate(words):
             time.sleep(0.05)
             yield f"{word}{n} " if len(words) > 9 else word + " "
@@ -89,7 +89,7 @@ def test_a_newcomer_talks(place):
         # a click asks, and the answer streams while the kernel is free
         words(page, "button", "Tell me something long.").click()
         words(page, "div", "word3").first.wait_for()
-        assert words(page, "div", "word150").count() == 0
+        assert words(page, "div", "word3999").count() == 0
         run_cell(page, 1)
         page.get_by_text("the kernel is free").wait_for()
         words(page, "button", "Stop").click()
