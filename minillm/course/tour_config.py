@@ -51,11 +51,11 @@ class TourConfig:
     # The text
     seed: int = 0  # of the village and of every draw
     families: int = 16  # of four people each
-    stories: int = 4000  # that are read, each with three short texts beside it
+    stories: int = 4000  # that are read, each with six short texts beside it
     held_out: int = 60  # stories on which all are measured
     # The language models
     order: int = 6  # of the n-grams: words, the predicted one included
-    batch: int = 8  # rows of 192 tokens in a step of the GPT
+    batch: int = 8  # rows of 224 tokens in a step of the GPT
     window: int = 8  # words that the window network sees
     window_steps: int = 5000
     state: int = 256  # numbers in the LSTM's memory
@@ -69,10 +69,10 @@ class TourConfig:
     sft_steps: int = 400
     exam: int = 20  # questions of each task and kind of novelty
     # Taste
-    comparisons: int = 2000  # of two answers, by the simulated labeller
+    comparisons: int = 3000  # of two answers, by the simulated labeller
     wrong: float = -1.0  # what a wrong answer is worth, where a right one is 1 and "I do not know." is 0
     sharpness: float = 3.0  # of the labeller; 1 is hesitant, infinity never errs
-    rm_steps: int = 150
+    rm_steps: int = 200
     best_of: int = 8  # answers from which the reward model chooses
     clicks: Path | None = None  # a file of your own comparisons, for the reward model
     click_weight: int = 8  # how many simulated comparisons one of yours counts as

@@ -1,6 +1,6 @@
 """What all stages of the tour read and are asked: one village, its stories, what is told there, and an exam.
 
-    the reading   stories, and beside each three short texts (facts, sums, gifts in French, lists): for every model
+    the reading   stories, and beside each six short texts (facts, sums, gifts in French, lists): for every model
     the yardstick stories that nobody has read, in bits per character; their exact entropy is the floor
     the lessons   instructions with answers, where some questions get "I do not know." instead
     the exam      new phrasings, new combinations, and questions that no text answers
@@ -26,8 +26,8 @@ from minillm.text.tokenizer import WordTokenizer
 from minillm.text.village import Village
 
 SHRUG = "I do not know."
-TOLD = 3  # short texts beside each story
-WORDS_FROM = 2000  # stories and lessons whose words are known in any case
+TOLD = 6  # short texts beside each story
+WORDS_FROM = 1000  # stories and lessons whose words are known in any case
 HELD_FROM = 100_000  # where the stories begin that nobody reads
 EXAM_FROM = 10_000  # where the instructions begin that nobody trains on
 FACTS = tuple(task for task in TASKS if task in RELATIONS)  # the tasks that ask for what was told
@@ -37,7 +37,7 @@ class TourText:
     """All texts of a tour, as functions of its settings.
 
     >>> text = TourText(TourConfig.quick())
-    >>> len(text.documents) == 4 * 800, text.tokenizer.vocab[text.end]
+    >>> len(text.documents) == 7 * 800, text.tokenizer.vocab[text.end]
     (True, '</s>')
     """
 
@@ -113,7 +113,7 @@ class TourText:
         """The lessons as rows of tokens, and between them documents, so that little of the reading is forgotten."""
         lessons = [self.template.encode(conversation(one.prompt, one.answer)) for one in self.lessons()]
         stories, told = self.documents[:: TOLD + 1], [t for i, t in enumerate(self.documents) if i % (TOLD + 1)]
-        again = [*told[: len(lessons) // 3], *stories[: len(lessons) // 40]]  # about as many tokens as all answers
+        again = [*told[: len(lessons) // 3], *stories[: len(lessons) // 20]]  # somewhat more tokens than all answers
         rows = [[self.end, *self.tokenizer.encode(text), self.end] for text in again]
         return lessons + [Example(tokens=row, answer=[True] * len(row)) for row in rows]
 
