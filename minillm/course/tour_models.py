@@ -70,7 +70,8 @@ def make_ngram(bench: Bench) -> Measured:
 def make_window(bench: Bench) -> Measured:
     """Bengio's network; to it a chunk from anywhere is as good as a whole story."""
     c, draws = bench.config, generator(bench.config.seed)
-    sizes = FeedForwardConfig(vocabulary=len(bench.text.tokenizer.vocab), window=c.window, hidden=256, seed=c.seed)
+    sizes = FeedForwardConfig(vocabulary=len(bench.text.tokenizer.vocab), window=c.window, hidden=256, direct=False,
+                              seed=c.seed)  # fmt: skip
     batches = random_chunks(bench.stream_n, CHUNKS, CHUNK, draws)
     return _by_adamw(bench, "window", FeedForwardLM(sizes), batches, draws, f"window of {c.window} words")
 
