@@ -236,6 +236,7 @@ layer 8  course        what turns the library into a course
     course/progress.py          progress: one line for notebooks and terminals
     course/live.py              LivePlot: the loss while it trains, as a figure or a bar
     course/widgets_20.py        the explorer of chapter 20: the exact optimum of the laboratory at every price
+    course/learned.py           which exercises a learner has solved, noted by check and shown in notebook 00
     course/places.py            where the course lies on this machine
     course/partners.py          who can be talked to on this machine, and minillm chat
     course/widgets_chat.py      ChatPage: the conversation in a notebook
@@ -263,6 +264,9 @@ layer 8  course        what turns the library into a course
     course/tour_table.py        one row for each stage, each with a verdict against a stated baseline
     course/tour_figure.py       the title figure: one line across history
     course/tour.py              minillm tour: all stages in order, resumed where they were
+    course/capstone.py          what chapter 26 adds: which numbers moved, who says what, a reader who cannot check
+    course/checks_26.py         checks of chapter 26: a verdict, what a change reaches, a row, a decision
+    course/widgets_26.py        the explorer of chapter 26: what a wrong answer costs, and where a model falls silent
     course/cli.py               the command line: minillm lab, doctor, grade, tour, author
 """
 

@@ -225,7 +225,7 @@ class ChatSpeaker(Speaker):
         system = list(messages[:1]) if messages[0].role == "system" else []
         turns = list(messages[len(system) :])
         sizes = [len(self.template.text_ids(message.text)) + 2 for message in turns]  # 2: who speaks, and the end
-        room = self.model.config.context - min(self.longest, self.model.config.context // 2)
+        room = self.model.config.context - min(self.longest, self.model.config.context // 2) - 1  # 1: the answer's end
         used = 1 + sum(len(self.template.text_ids(message.text)) + 2 for message in system) + sizes[-1]
         if used > room:
             raise ValueError(
@@ -239,7 +239,7 @@ class ChatSpeaker(Speaker):
 
     def most(self, tokens: Sequence[int]) -> int:
         """How many tokens an answer may have after these."""
-        return min(self.longest, self.model.config.context - len(tokens))
+        return min(self.longest, self.model.config.context - len(tokens) - 1)
 
     def adjust(self, logits_bv: Tensor, rows: list[list[int]]) -> Tensor:
         """Forbid what has no place within an answer: the tokens that say who speaks, and other special ones."""

@@ -13,7 +13,7 @@ from minillm.course.notebooks import cell_source, normalise, notebook_text, read
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-WITHOUT_ANATOMY = ("00-", "26-")  # the start and the capstone have a form of their own
+WITHOUT_ANATOMY = ("00-",)  # the start has a form of its own
 PARTS = ("The question", "By hand", "Predict", "Build", "See", "Break", "Practise and keep")
 MOST_BYTES, MOST_LINES, MEDIAN_LINES, PREDICTIONS = 1_000_000, 25, 8, 3
 PRIVATE = re.compile(r"(?<![\w.])/(home|Users|root|work|tmp|mnt|private)/|[A-Z]:\\\\?Users|site-packages")

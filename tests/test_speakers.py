@@ -148,13 +148,13 @@ def test_what_is_too_long_for_a_chat_model():
     (note,) = speaker.unread(conversation(*turns))
     tokens, left_out = speaker.read(conversation(*turns))
     assert f"first {left_out} messages" in note and left_out % 2 == 0 and 0 < left_out < 12
-    assert len(tokens) <= 30 < len(tokens) + 15, "as many turns as fit: one more pair is fifteen tokens"
+    assert len(tokens) <= 29 < len(tokens) + 15, "as many turns as fit: one more pair is fifteen tokens"
     assert "".join(say(speaker, *turns, seed=2)) == "".join(say(speaker, *turns[left_out:], seed=2))
     with_system = conversation(*turns, system="Olga has a goat.")
     kept, more_left_out = speaker.read(with_system)
     assert more_left_out > left_out or len(kept) > len(tokens)
     assert speaker.template.decode(kept)[0].role == "system", "what the system says is never left out"
-    with pytest.raises(ValueError, match="at most 30 can be read at once; say it in fewer words"):
+    with pytest.raises(ValueError, match="at most 29 can be read at once; say it in fewer words"):
         say(speaker, "Olga " * 40)
 
 

@@ -41,6 +41,8 @@ from typing import Any
 
 import numpy as np
 
+from minillm.course.learned import is_learner, note_solved
+
 CHECK_NAME = re.compile(r"(\d\d)\.([a-z][a-z0-9_]*)")
 
 
@@ -75,8 +77,9 @@ class NotWrittenYet(Wrong):
 def check(name: str, answer: object) -> None:
     """Try an answer against every property that the exercise asks for, and say how it went.
 
-    Prints one line when all hold. Raises `Wrong` at the first that does not, `NotWrittenYet` for a stub, and
-    `ValueError` for a name that no check has. What the answer writes to stderr is dropped: nbgrader would score it 0.
+    Prints one line when all hold; in a learner's notebook it is noted, and a second line counts the exercises.
+    Raises `Wrong` at the first that does not, `NotWrittenYet` for a stub, and `ValueError` for a name that no check
+    has. What the answer writes to stderr is dropped: nbgrader would score it 0.
     """
     examine = find_check(name)
     problem: Wrong | None = None
@@ -99,6 +102,8 @@ def check(name: str, answer: object) -> None:
     if problem is not None:
         raise problem from None
     print(f"{name}: correct")
+    if is_learner() and (said := note_solved(name)):
+        print(said)
 
 
 def find_check(name: str) -> Callable[[Any], object]:

@@ -1,4 +1,4 @@
-"""The command line: `minillm lab`, `doctor`, `grade`, `tour`, `chat`, `author`. Thin: the work is done beside it.
+"""The command line `minillm`: a function for each command. Thin; the work is done in the files beside it.
 
 Exit status: 0 done, 1 something is wrong with what was looked at, 2 the command was not understood or cannot run here.
 
@@ -48,6 +48,9 @@ def make_parser() -> argparse.ArgumentParser:
     lab.add_argument("--port", type=int, default=None, help="the port to listen on (default: the first free from 8888)")
     lab.set_defaults(run=_lab)
 
+    learned = commands.add_parser("progress", help="show which exercises are solved and which chapters are done")
+    learned.set_defaults(run=_progress)
+
     doctor = commands.add_parser("doctor", help="look at this machine, and say what to mend and how")
     doctor.set_defaults(run=_doctor)
 
@@ -90,6 +93,13 @@ def _lab(options: argparse.Namespace) -> int:
     from minillm.course.lab import open_lab
 
     return open_lab(browser=not options.no_browser, port=options.port)
+
+
+def _progress(options: argparse.Namespace) -> int:
+    from minillm.course.learned import overview
+
+    print(overview())
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -30,7 +30,7 @@ from minillm.text.inert import inert
 
 REDRAW = 0.05  # seconds between two pictures of an answer that is coming
 _STYLE = """<style>
-.minillm-chat { max-width: 760px; padding: 4px 0 }
+.minillm-chat { max-width: 760px; padding: 14px 18px; border: 1px solid var(--jp-border-color2); border-radius: 8px }
 .minillm-chat .widget-html-content { line-height: 1.5 }
 .minillm-chat .jupyter-button { border-radius: 6px; padding: 0 12px; width: auto }
 .minillm-chat .minillm-suggested .jupyter-button { border-radius: 16px; border: 1px solid var(--jp-border-color1);
@@ -46,6 +46,7 @@ _MINE = (
     "background:var(--jp-layout-color2,#eee); color:var(--jp-ui-font-color1,#111); text-align:left"
 )
 _THEIRS = "padding:2px 0 2px 12px; border-left:3px solid var(--jp-brand-color1,#1976d2)"
+_TITLE = "font-size:20px; margin-bottom:4px"
 _SMALL = "font-size:12px; color:var(--jp-ui-font-color2,#666)"
 
 
@@ -85,7 +86,7 @@ class ChatPage(W.VBox):
         self._make_parts(temperature)
         self.talk = self._new()
         found = earlier(self.folder, speaker.name) if reopen and not os.environ.get(QUIET) else []
-        super().__init__([self.head, self.suggested, self.paper, self.line, self.tools, self.status])
+        super().__init__([self.head, self.suggested, self.paper, self.status, self.line, self.tools])
         self.add_class("minillm-chat")
         if found:
             self.reopen(found[0].path)
@@ -94,18 +95,18 @@ class ChatPage(W.VBox):
 
     def _make_parts(self, temperature: float) -> None:
         about = f"<div>{_escaped(self.speaker.about)}</div>"
-        title = f'<div role="heading" aria-level="3" style="font-size:20px">Talk with {_escaped(self.name)}</div>'
+        title = f'<div role="heading" aria-level="3" style="{_TITLE}">Talk with {_escaped(self.name)}</div>'
         self.head = W.HTML(f"{_STYLE}{title}{about}")
         self.suggestions = [_button(inert(text), "ask this") for text in self.speaker.suggestions[:3]]
         for button, text in zip(self.suggestions, self.speaker.suggestions, strict=False):
             button.on_click(lambda _, text=text: self.ask(text))
-        self.suggested = W.VBox(self.suggestions)
+        self.suggested = W.HBox(self.suggestions, layout=W.Layout(flex_flow="row wrap", margin="6px 0 0 0"))
         self.suggested.add_class("minillm-suggested")
         self.past, self.question, self.coming = W.HTML(), W.HTML(), W.HTML()
         self.rows = [_AnswerRow(place, self.judge) for place in range(4)]
         inside = W.VBox([self.past, self.question, *self.rows, self.coming], layout=W.Layout(flex="0 0 auto"))
         # the other way round, so that the end of it stays in sight while it grows
-        layout = W.Layout(flex_flow="column-reverse", overflow="hidden auto", max_height="460px", margin="8px 0")
+        layout = W.Layout(flex_flow="column-reverse", overflow="hidden auto", max_height="460px", margin="4px 0")
         self.paper = W.Box([inside], layout=layout)
         self.entry = W.Text(
             description="You", placeholder="Write, and press Enter", layout=W.Layout(flex="1 1 auto", width="auto"),
@@ -122,13 +123,15 @@ class ChatPage(W.VBox):
         self.fresh.on_click(lambda _: self.new())
         self.line = W.HBox([self.entry, self.go, self.stop, self.again])
         self.temperature = slider("temperature", temperature, low=0.0, high=2.0, step=0.1)
-        self.temperature.layout.width = "300px"
+        self.temperature.layout.width = "260px"
         self.temperature.observe(lambda change: setattr(self.talk, "temperature", change["new"]), "value")
         self.earlier = W.Dropdown(
-            description="earlier", layout=W.Layout(width="280px"), style={"description_width": "initial"}
+            description="earlier", layout=W.Layout(width="230px"), style={"description_width": "initial"}
         )
         self.earlier.observe(lambda change: change["new"] and self.reopen(Path(change["new"])), "value")
-        self.tools = W.HBox([self.fresh, self.earlier, self.temperature], layout=W.Layout(flex_flow="row wrap"))
+        self.tools = W.HBox(
+            [self.fresh, self.earlier, self.temperature], layout=W.Layout(flex_flow="row wrap", margin="4px 0 0 0")
+        )
         self.status = W.HTML()
 
     @property
@@ -155,7 +158,7 @@ class ChatPage(W.VBox):
         value = None if turn.answers[place].liked is liked else liked
         made = self.talk.judge(value, answer=place)
         if made:
-            self.sentence = f"Kept as a comparison: this answer is better than that one. {self._number_of_likes()}"
+            self.sentence = f"Kept: this answer is better than the other one. {self._number_of_likes()}"
         elif value is False and place == len(turn.answers) - 1 and not any(a.liked for a in turn.answers):
             self._run(self.talk.another, "Here is another answer. If you like it better, say so: that is a comparison.")
             return
@@ -258,7 +261,7 @@ class ChatPage(W.VBox):
             count = len(read_comparisons(self.likes))
         except (OSError, ValueError):
             return ""
-        return f"There are {count} in {self.likes.name} now; chapter 19 and the tour can learn from them."
+        return f"Comparison {count} in {self.likes.name}, from which chapter 19 and the tour can learn."
 
     def _repr_mimebundle_(self, **kinds: Any) -> Any:
         bundle: Any = super()._repr_mimebundle_(**kinds)
@@ -273,7 +276,7 @@ class ChatPage(W.VBox):
             lines = (f'<p><b>{_escaped(who)}</b> <code style="{_TEXT}; font-family:inherit; background:none">'
                      f"{_escaped(text)}</code></p>" for who, text in said)  # fmt: skip
             data["text/html"] = "".join(lines)
-            data["text/plain"] = f"{type(self).__name__}: " + "\n".join(f"{who}: {inert(text)}" for who, text in said)
+            data["text/plain"] = f"{type(self).__name__}: " + inert("\n".join(f"{who}: {text}" for who, text in said))
         return bundle
 
 
