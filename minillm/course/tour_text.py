@@ -123,8 +123,9 @@ class TourText:
         """n prompts for the labeller and for PPO: of five one that no text answers, one about a fact that was taught,
         one about a fact that was told and never asked for, and two other tasks."""
         taught, told, others = self._practised
-        pools = (self.practice_unknown(), taught, told, others, others)
-        return [pools[i % 5][(i // 5 * 2 + i % 2) % len(pools[i % 5])] for i in range(n)]
+        pools = [pool for pool in (self.practice_unknown(), taught, told, others, others) if pool]
+        turns = [pools[i % len(pools)] for i in range(n)]  # in the smallest villages one of them may be empty
+        return [pool[(i // len(pools) * 2 + i % 2) % len(pool)] for i, pool in enumerate(turns)]
 
     def all_practice(self) -> list[Instruction]:
         """All from which practice is taken, what no text answers aside."""

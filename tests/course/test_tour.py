@@ -18,7 +18,8 @@ from minillm.course import cli, tour, tour_bench
 from minillm.course.tour import run_tour
 from minillm.course.tour_config import STAGES
 from minillm.course.tour_folder import TourFolder
-from minillm.course.tour_reward import the_reward
+from minillm.course.tour_reward import best_of, the_reward
+from minillm.course.tour_sft import answering, draw
 from minillm.course.tour_text import SHRUG
 from minillm.speaker_files import load_speaker
 
@@ -52,7 +53,16 @@ def test_a_tour_has_a_row_for_each_stage(whole):
     assert [row.name for row in rows if row.reward is not None] == ["gpt", "sft", "rm", "ppo"]
     assert [row.name for row in rows if row.kl is not None] == ["sft", "rm", "ppo"]
     assert rows[5].kl == 0 < rows[7].kl
-    assert rows[6].reward > rows[5].reward  # the best of two by the reward model, however little that has learned
+
+
+def test_the_best_of_n_is_the_one_that_scores_highest(whole):
+    bench = tour_bench.Bench(TourFolder(TINY, whole[0]), print)
+    model, reward, prompts = answering(bench), the_reward(bench), ["Where does Olga live?", "What is 1 + 2?"]
+    drawn = draw(model, [bench.text.prompt(p) for p in prompts for _ in range(2)], bench.text.stop, TINY.seed + 3)
+    best = best_of(bench, model, reward)(prompts)
+    for i, prompt in enumerate(prompts):
+        scores = reward.score([bench.text.prompt(prompt)] * 2, drawn[2 * i : 2 * i + 2]).tolist()
+        assert best[i] == bench.text.plain(drawn[2 * i + scores.index(max(scores))])
 
 
 def test_every_stage_can_be_talked_to(whole):
