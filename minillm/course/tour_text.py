@@ -5,8 +5,8 @@
     the lessons   instructions with answers, where some questions get "I do not know." instead
     the exam      new phrasings, new combinations, and questions that no text answers
 
-Half of the people of whom something is not told, or told and never asked for in the lessons, are asked about in
-practice, when answers are compared and rewarded; the exam asks about the other half.
+Half of the people of whom something is not told are asked about in practice, when answers are compared and rewarded;
+the exam asks about the other half, and about facts that were told and never asked for before.
 
 Paper:   the splits are those of minillm/text/instructions.py; unanswerable questions in an exam: Rajpurkar et al. 2018,
          "Know What You Don't Know" (SQuAD 2.0), arXiv:1806.03822.
@@ -121,9 +121,9 @@ class TourText:
 
     def practice(self, n: int) -> list[Instruction]:
         """n prompts for the labeller and for PPO: of five one that no text answers, one about a fact that was taught,
-        one about a fact that was told and never asked for, and two other tasks."""
-        taught, told, others = self._practised
-        pools = [pool for pool in (self.practice_unknown(), taught, told, others, others) if pool]
+        and three other tasks."""
+        taught, others = self._practised
+        pools = [pool for pool in (self.practice_unknown(), taught, others, others, others) if pool]
         turns = [pools[i % len(pools)] for i in range(n)]  # in the smallest villages one of them may be empty
         return [pool[(i // len(pools) * 2 + i % 2) % len(pool)] for i, pool in enumerate(turns)]
 
@@ -132,14 +132,9 @@ class TourText:
         return [one for pool in self._practised for one in pool]
 
     @cached_property
-    def _practised(self) -> tuple[list[Instruction], list[Instruction], list[Instruction]]:
+    def _practised(self) -> tuple[list[Instruction], list[Instruction]]:
         lessons = self.instructions.training(PRACTICE, start=self.config.lessons)
-        told = [one for task in FACTS for one in self.instructions.draw(task, 200, "combination")]
-        return (
-            [one for one in lessons if one.task in FACTS],
-            Dice(self.config.seed, 3).shuffled([one for one in told if one.person not in self._for_exam]),
-            [one for one in lessons if one.task not in FACTS],
-        )
+        return [one for one in lessons if one.task in FACTS], [one for one in lessons if one.task not in FACTS]
 
     def practice_unknown(self) -> list[Instruction]:
         """Questions that no text answers, about the people of whom practice asks."""
