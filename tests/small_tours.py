@@ -1,6 +1,7 @@
 """A tour so small that its models learn nothing, for tests of everything else: keys, folders, kills, clicks."""
 
 import os
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,9 +28,10 @@ def forked(folder, config=TINY):
         return child
     try:
         live(folder, config)
-        os._exit(0)
-    finally:
+    except BaseException:
+        traceback.print_exc()
         os._exit(1)
+    os._exit(0)
 
 
 def clicked(folder, path):

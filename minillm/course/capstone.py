@@ -86,8 +86,8 @@ def moved(before: Sequence[StageRow], after: Sequence[StageRow]) -> list[Move]:
             old, new = getattr(one, column), getattr(other, column)
             if old is None or new is None or old == new:
                 continue
-            ends = (getattr(row, f"{column}_interval", None) for row in (one, other))
-            told = None if None in (pair := tuple(ends)) else not _meet(*pair)
+            one_ends, other_ends = (getattr(row, f"{column}_interval", None) for row in (one, other))
+            told = None if one_ends is None or other_ends is None else not _meet(one_ends, other_ends)
             found.append(Move(stage=one.name, column=column, before=old, after=new, told_apart=told))
     return found
 

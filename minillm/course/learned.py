@@ -47,7 +47,8 @@ def is_learner() -> bool:
     # JupyterLab tells its kernels which notebook they belong to, VS Code leaves a name; who only executes does neither
     names: dict[str, Any] = sys.modules["IPython"].get_ipython().user_ns
     opened = os.environ.get("JPY_SESSION_NAME") or names.get("__vsc_ipynb_file__") or ""
-    return bool(opened) and "solutions" not in PurePosixPath(str(opened).replace("\\", "/")).parts
+    topic = PurePosixPath(str(opened).replace("\\", "/")).parent  # as in solutions/05-topic/topic.ipynb
+    return bool(opened) and topic.parent.name != "solutions"
 
 
 def note_solved(name: str) -> str:

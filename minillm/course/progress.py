@@ -10,7 +10,7 @@ Next:    minillm/course/live.py
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -18,7 +18,9 @@ QUIET = "MINILLM_QUIET"
 _PERIOD = 0.1  # seconds between two frames: fast enough for an eye, slow enough to cost nothing
 
 
-def progress(items: Iterable[Item], label: str = "", total: int | None = None, unit: str = "steps") -> Iterator[Item]:
+def progress(
+    items: Iterable[Item], label: str = "", total: int | None = None, unit: str = "steps"
+) -> Generator[Item, None, None]:
     """Hand on the items one by one and show how far it is; `total` is needed where the items have no length.
 
     Set the environment variable MINILLM_QUIET=1 to silence it.

@@ -20,7 +20,7 @@ from typing import Self
 
 from minillm.core.settings import check_seed, check_whole_numbers
 
-VERSION = 1  # of the stages: a higher one trains all of them again
+VERSION = 3  # of the stages: a higher one trains all of them again
 STAGES = ("eliza", "ngram", "window", "lstm", "gpt", "sft", "rm", "ppo")
 PARENTS: dict[str, tuple[str, ...]] = {"sft": ("gpt",), "rm": ("sft",), "ppo": ("sft", "rm")}
 _TEXT = ("seed", "families", "stories", "held_out", "threads")
@@ -51,11 +51,11 @@ class TourConfig:
     # The text
     seed: int = 0  # of the village and of every draw
     families: int = 16  # of four people each
-    stories: int = 4000  # that are read, each with three short texts beside it
+    stories: int = 4000  # that are read, each with six short texts beside it
     held_out: int = 60  # stories on which all are measured
     # The language models
     order: int = 6  # of the n-grams: words, the predicted one included
-    batch: int = 8  # rows of 192 tokens in a step of the GPT
+    batch: int = 8  # rows of 224 tokens in a step of the GPT
     window: int = 8  # words that the window network sees
     window_steps: int = 5000
     state: int = 256  # numbers in the LSTM's memory
@@ -69,10 +69,10 @@ class TourConfig:
     sft_steps: int = 400
     exam: int = 20  # questions of each task and kind of novelty
     # Taste
-    comparisons: int = 2000  # of two answers, by the simulated labeller
+    comparisons: int = 4000  # of two answers, by the simulated labeller
     wrong: float = -1.0  # what a wrong answer is worth, where a right one is 1 and "I do not know." is 0
     sharpness: float = 3.0  # of the labeller; 1 is hesitant, infinity never errs
-    rm_steps: int = 150
+    rm_steps: int = 250
     best_of: int = 8  # answers from which the reward model chooses
     clicks: Path | None = None  # a file of your own comparisons, for the reward model
     click_weight: int = 8  # how many simulated comparisons one of yours counts as
@@ -109,8 +109,8 @@ class TourConfig:
     def quick(cls) -> Self:
         """All stages in well under a minute: every model is worse, and the order of most is the same."""
         return cls(
-            stories=800, held_out=20, batch=4, window_steps=200, state=96, lstm_steps=200, n_layer=2, d_model=64,
-            gpt_steps=220, lessons=1300, sft_steps=200, exam=6, comparisons=300, rm_steps=50, best_of=4, rollout=64,
+            stories=800, held_out=20, batch=4, window_steps=250, state=96, lstm_steps=500, n_layer=2, d_model=64,
+            gpt_steps=220, lessons=1300, sft_steps=200, exam=6, comparisons=600, rm_steps=60, best_of=4, rollout=64,
             ppo_updates=10,
         )  # fmt: skip
 

@@ -27,8 +27,8 @@ from minillm.course.story_alignment import predicted
 from minillm.course.tour_bench import Bar, Bench, Clock, size
 from minillm.course.tour_folder import Measured
 from minillm.course.tour_models import LONGEST
-from minillm.course.tour_reward import draw, mean_reward, the_reward
-from minillm.course.tour_sft import answering, greedily
+from minillm.course.tour_reward import mean_reward, the_reward
+from minillm.course.tour_sft import answering, draw, drawn_by, greedy_shares
 from minillm.neural.language_model import bits_per_character
 from minillm.speaker_files import save_speaker
 from minillm.speakers import ChatSpeaker
@@ -70,9 +70,9 @@ def make_ppo(bench: Bench) -> Measured:
         seconds=seconds,
         tokens=tokens,
         bits_per_character=bits_per_character(policy, text.held_out, text.tokenizer, text.end),
-        others=landing(bench, policy, reference, reward),
+        others=landing(bench, policy, reference, reward) | greedy_shares(bench, policy),
     )
-    measured = bench.examine("ppo", greedily(bench, policy), measured)
+    measured = bench.examine("ppo", drawn_by(bench, policy), measured)
     return replace(measured, kl=measured.others["kl"], reward=mean_reward(bench, reward, bench.replies("ppo")))
 
 

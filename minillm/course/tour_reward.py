@@ -2,9 +2,9 @@
 
     P(a over b) = σ(sharpness · (u(a) - u(b)))        u: right 1, "I do not know." 0, anything else `wrong`
 
-The answers are drawn from the fine-tuned model itself, two different ones to a prompt. A person's own comparisons, from
-the chat page or chapter 19, are learned from beside those of the simulated labeller; every fifth of them is held back,
-to see how far the model agrees with that person.
+The answers are drawn from the fine-tuned model itself, different ones to a prompt, two by two. A person's own
+comparisons, from the chat page or chapter 19, are learned from beside those of the simulated labeller; every fifth of
+them is held back, to see how far the model agrees with that person.
 
 Paper:   Ouyang et al. 2022, "InstructGPT", §3.4–3.5, arXiv:2203.02155; best of n: Nakano et al. 2021, "WebGPT", §3,
          arXiv:2112.09332; its divergence, log n - (n - 1)/n at most: Beirami et al. 2024, arXiv:2401.01879.
@@ -15,19 +15,18 @@ Next:    minillm/course/tour_ppo.py
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import combinations, islice
 
 from minillm.alignment.chats import encode_chats
 from minillm.alignment.labellers import Labeller, Question, bayes_accuracy, expected_accuracy
 from minillm.alignment.preferences import Comparison
-from minillm.alignment.responses import chosen_log_probabilities, next_log_probabilities, sample_responses, side_by_side
+from minillm.alignment.responses import chosen_log_probabilities, next_log_probabilities, side_by_side
 from minillm.alignment.reward import Preferred, RewardModel, comparison_batches
 from minillm.course.tour_bench import Bench, generator, size
 from minillm.course.tour_clicks import Clicks
 from minillm.course.tour_exam import utility
 from minillm.course.tour_folder import Measured
-from minillm.course.tour_models import LONGEST
-from minillm.course.tour_sft import answering
+from minillm.course.tour_sft import answering, draw
 from minillm.neural.batches import InTurn
 from minillm.speaker_files import load_speaker, save_speaker
 from minillm.speakers import BestOfSpeaker, ChatSpeaker
@@ -36,14 +35,15 @@ from minillm.training.optim import AdamW, decay_matrices_only, linear_warmup_cos
 from minillm.transformer.decoder import Decoder
 
 PAIRS, RATE = 32, 1e-3  # comparisons in a batch, and the learning rate
-DRAWN = 6  # answers to a prompt, of which two different ones are compared
+DRAWN, KEPT = 5, 3  # answers that are drawn to a prompt, and how many different ones are compared, two by two
 
 
 def make_rm(bench: Bench) -> Measured:
     """Draw answers, let them be compared, learn the taste, and give the best of n in the exam."""
     c, text, model = bench.config, bench.text, answering(bench)
     labeller = the_labeller(bench)
-    judged = labeller.compare(questions(bench, model, text.practice(c.comparisons), seed=c.seed), seed=c.seed)
+    asked = questions(bench, model, text.practice(c.comparisons // 2), seed=c.seed)[: c.comparisons]
+    judged = labeller.compare(asked, seed=c.seed)
     clicks = Clicks.read(c.clicks, text.template, model.config.context)
     bench.say(str(clicks)) if clicks.count else None
     pairs = [*encode_chats(judged, text.template), *clicks.learned * c.click_weight]
@@ -74,23 +74,14 @@ def the_labeller(bench: Bench) -> Labeller:
 
 
 def questions(bench: Bench, model: Decoder, asked: Sequence[Instruction], seed: int) -> list[Question]:
-    """Two different answers of the model to each prompt; none where it always says the same."""
+    """Different answers of the model to each prompt, two by two; none where it always says the same."""
     prompts = [bench.text.prompt(one.prompt) for one in asked for _ in range(DRAWN)]
     drawn = draw(model, prompts, bench.text.stop, seed)
     found: list[Question] = []
     for i, one in enumerate(asked):
-        said = list(dict.fromkeys(bench.text.plain(x) for x in drawn[DRAWN * i : DRAWN * (i + 1)]))
-        if len(said) > 1:
-            found.append((one.prompt, (said[i % len(said)], said[(i + 1) % len(said)])))
+        said = dict.fromkeys(bench.text.plain(x) for x in drawn[DRAWN * i : DRAWN * (i + 1)])
+        found += [(one.prompt, pair) for pair in combinations(list(said)[:KEPT], 2)]
     return found
-
-
-def draw(model: Decoder, prompts: Sequence[Sequence[int]], stop: int, seed: int) -> list[list[int]]:
-    """One answer to each prompt, from the whole distribution, five hundred side by side."""
-    draws, texts = generator(seed), []
-    for start in range(0, len(prompts), 500):
-        texts += sample_responses(model, prompts[start : start + 500], LONGEST, stop, generator=draws)
-    return texts
 
 
 def normalise(bench: Bench, model: Decoder, reward: RewardModel) -> None:

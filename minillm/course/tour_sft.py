@@ -11,12 +11,13 @@ Next:    minillm/course/tour_reward.py
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 
 from minillm.adaptation.ask import ask
 from minillm.adaptation.sft import SFT, packed_batches
+from minillm.alignment.responses import sample_responses
 from minillm.course.tour_bench import Bench, by_muon, falling, generator, size
 from minillm.course.tour_folder import Measured
 from minillm.course.tour_models import LONGEST
@@ -50,7 +51,32 @@ def make_sft(bench: Bench) -> Measured:
     )
     floor = bench.exam.judge(bench.exam.nearest_example())
     others = {"nearest": floor.followed.value, "nearest invented": floor.invented.value}
-    return bench.examine("sft", greedily(bench, model), replace(measured, others=others))
+    others |= greedy_shares(bench, model)
+    return bench.examine("sft", drawn_by(bench, model), replace(measured, others=others))
+
+
+def draw(model: Decoder, prompts: Sequence[Sequence[int]], stop: int, seed: int) -> list[list[int]]:
+    """One answer to each prompt, from the whole distribution, five hundred side by side."""
+    draws, texts = generator(seed), []
+    for start in range(0, len(prompts), 500):
+        texts += sample_responses(model, prompts[start : start + 500], LONGEST, stop, generator=draws)
+    return texts
+
+
+def drawn_by(bench: Bench, model: Decoder) -> Callable[[list[str]], list[str]]:
+    """Answers drawn at temperature 1: what the model believes, and what PPO moves."""
+
+    def answers(prompts: list[str]) -> list[str]:
+        rows = [bench.text.prompt(prompt) for prompt in prompts]
+        return [bench.text.plain(x) for x in draw(model, rows, bench.text.stop, bench.config.seed + 6)]
+
+    return answers
+
+
+def greedy_shares(bench: Bench, model: Decoder) -> dict[str, float]:
+    """The same exam with the likeliest word each time."""
+    found = bench.exam.judge(greedily(bench, model))
+    return {"followed greedily": found.followed.value, "invented greedily": found.invented.value}
 
 
 def greedily(bench: Bench, model: Decoder) -> Callable[[list[str]], list[str]]:

@@ -196,7 +196,7 @@ def results_table(rows: Sequence[StageRow]) -> str:
     >>> print(results_table([]))
     stage  year  parameters  seconds  bits/char  above  followed  invented  reward  KL
     """
-    lines = [list(_COLUMNS)]
+    lines: list[list[str]] = [list(_COLUMNS)]
     for row in rows:
         numbers = (row.bits_per_character, row.above_floor), (row.followed, row.invented, row.reward, row.kl)
         cells = [row.name, str(row.year), _whole(row.parameters), f"{row.seconds:.0f}"]

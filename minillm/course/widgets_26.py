@@ -39,10 +39,11 @@ class DecisionExplorer(Explorer):
         wrong, beta = float(self.wrong.value), float(self.beta.value)
         before, after = landing(self.questions, 0.0, 1e9), landing(self.questions, wrong, beta)
         edge = max(0.0, -wrong / (1 - wrong))
+        became = {kind: f"{before[kind]:.2f} → {after[kind]:.2f}" for kind in ("invented", "right")}
         sentence = (
-            f"Wrong answers worth {wrong:.1f}, β = {beta:.2f}: it speaks where it is surer than {edge:.2f}. Of "
-            f"{len(self.questions)} questions {before['invented']:.2f} → {after['invented']:.2f} are answered wrong, "
-            f"{before['right']:.2f} → {after['right']:.2f} right, for {after['kl']:.2f} nats."
+            f"Wrong answers worth {wrong:.1f}, β = {beta:.2f}: it speaks more where it is surer than {edge:.2f}, and "
+            f"less below. Of {len(self.questions)} questions {became['invented']} are answered wrong, "
+            f"{became['right']} right, for {after['kl']:.2f} nats."
         )
         speaks = [sum(landing([(p, SILENT)], wrong, beta)[kind] for kind in ("right", "invented")) for p in _STEPS]
         figure = line_chart(

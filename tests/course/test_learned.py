@@ -69,7 +69,9 @@ def test_what_is_said_counts_the_exercises_of_the_chapter(mine):
         ("notebook", "exercises/00-start-here/start-here.ipynb", "", True),
         ("notebook", "C:\\course\\exercises\\00-start-here\\start-here.ipynb", "", True),
         ("notebook", "/any/where/notebooks/solutions-of-mine.ipynb", "", True),
+        ("notebook", "/home/ann/solutions/minillm/exercises/00-start-here/start-here.ipynb", "", True),
         ("notebook", "solutions/00-start-here/start-here.ipynb", "", False),  # a teacher looks
+        ("notebook", "/home/ann/minillm/solutions/00-start-here/start-here.ipynb", "", False),
         ("notebook", "C:\\course\\solutions\\00-start-here\\start-here.ipynb", "", False),
         ("notebook", "", "", False),  # nbclient, nbconvert, nbgrader: executed, not opened
         ("notebook", "exercises/00-start-here/start-here.ipynb", "1", False),  # author run, nbval, grading

@@ -10,7 +10,8 @@ from minillm.course.widgets_26 import SIXTY, DecisionExplorer
 
 def numbers(explorer):
     found = re.search(
-        r"surer than (\S+)\. Of (\d+) questions (\S+) → (\S+) are.*wrong, (\S+) → (\S+) right, for (\S+) nats",
+        r"surer than (\S+), and less below\. Of (\d+) questions (\S+) → (\S+) are.*wrong, "
+        r"(\S+) → (\S+) right, for (\S+) nats",
         explorer.sentence,
     )
     return tuple(map(float, found.groups()))
