@@ -77,7 +77,7 @@ class TourConfig:
     clicks: Path | None = None  # a file of your own comparisons, for the reward model
     click_weight: int = 8  # how many simulated comparisons one of yours counts as
     # Alignment
-    beta: float = 0.05  # the price of a nat of divergence, in points of reward
+    beta: float = 0.1  # the price of a nat of divergence, in points of reward
     rollout: int = 128  # answers in an update of PPO
     ppo_updates: int = 30
     # The machine

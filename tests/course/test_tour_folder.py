@@ -53,7 +53,7 @@ def test_clicks_count_by_what_they_say_and_not_by_their_name(tmp_path):
     [
         ({"shrugs": 0.0}, "shrugs=0.15 works"),
         ({"wrong": 1.0}, "wrong=-1.0 works"),
-        ({"beta": 0}, "beta=0.05 works"),
+        ({"beta": 0}, "beta=0.1 works"),
         ({"stories": 0}, "stories="),
         ({"gpt_steps": True}, "gpt_steps="),
         ({"seed": -1}, "seed=-1"),

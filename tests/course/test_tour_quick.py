@@ -31,7 +31,3 @@ def test_it_learns_to_follow_and_then_to_be_silent(row):
     assert row["ppo"].followed > row["sft"].followed - 0.2
     assert row["sft"].kl == 0 < row["ppo"].kl < 5
     assert row["ppo"].reward > row["sft"].reward
-
-
-def test_the_whole_of_it_takes_less_than_a_minute_of_a_processor(row):
-    assert sum(one.seconds for one in row.values()) < 60  # an idle core needs about half; a busy one counts more
