@@ -49,6 +49,7 @@ def lab(root, theme="JupyterLab Light"):
         environment = {**lab_environment(), **{f"JUPYTER_{k}": str(home / v) for k, v in places.items()}}
         environment |= {"JUPYTERLAB_SETTINGS_DIR": str(home / "user-settings"), "IPYTHONDIR": str(home / "ipython")}
         environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "JUPYTER_TOKEN": token}
+        environment.setdefault("MINILLM_FOLDER", str(home / "my"))  # what a learner makes is thrown away too
         command = [*lab_command(Path(root), port, browser=False), "--expose-app-in-browser"]
         log = home / "lab.log"
         with log.open("w") as stream:
