@@ -109,14 +109,13 @@ def utility(text: TourText, wrong: float) -> Callable[[str, str], float]:
 
     A claim that no text supports counts as wrong, also where it happens to be true.
     """
-    asked = [*text.practice(4 * text.config.comparisons), *text.exam(), *text.practice_unknown()]
-    right = {one.prompt: one.answer for one in asked}
+    right = {one.prompt: one.answer for one in [*text.all_practice(), *text.exam()]}
     unknown = {one.prompt for one in [*text.practice_unknown(), *text.exam_unknown()]}
 
     def worth(prompt: str, answer: str) -> float:
         if not is_claim(answer):
             return 0.0
-        return 1.0 if prompt not in unknown and answer == right.get(prompt) else wrong
+        return 1.0 if prompt not in unknown and answer == right[prompt] else wrong
 
     return worth
 

@@ -5,7 +5,8 @@
     the lessons   instructions with answers, where some questions get "I do not know." instead
     the exam      new phrasings, new combinations, and questions that no text answers
 
-Half of the people of whom something is not told may be asked about in training; the exam asks about the others.
+Half of the people of whom something is not told, or told and never asked for in the lessons, are asked about in
+practice, when answers are compared and rewarded; the exam asks about the other half.
 
 Paper:   the splits are those of minillm/text/instructions.py; unanswerable questions in an exam: Rajpurkar et al. 2018,
          "Know What You Don't Know" (SQuAD 2.0), arXiv:1806.03822.
@@ -29,6 +30,7 @@ SHRUG = "I do not know."
 TOLD = 6  # short texts beside each story
 WORDS_FROM = 1000  # stories and lessons whose words are known in any case
 HELD_FROM = 100_000  # where the stories begin that nobody reads
+PRACTICE = 5200  # instructions from which most of the prompts of practice are taken
 EXAM_FROM = 10_000  # where the instructions begin that nobody trains on
 FACTS = tuple(task for task in TASKS if task in RELATIONS)  # the tasks that ask for what was told
 
@@ -118,38 +120,53 @@ class TourText:
         return lessons + [Example(tokens=row, answer=[True] * len(row)) for row in rows]
 
     def practice(self, n: int) -> list[Instruction]:
-        """n prompts for the labeller and for PPO, other draws than the lessons: two of five about facts, and of
-        every two of those one that no text answers."""
-        lessons = self.instructions.training(n, start=self.config.lessons)
-        facts = [one for one in lessons if one.task in FACTS]
-        others = [one for one in lessons if one.task not in FACTS]
-        unknown = self.practice_unknown()
-        mixed = []
-        for i in range(n):
-            kind = i % 5
-            pool = unknown if kind == 0 else facts if kind == 1 else others
-            mixed.append(pool[(i // 5 * 3 + kind) % len(pool)])
-        return mixed
+        """n prompts for the labeller and for PPO: of five one that no text answers, one about a fact that was taught,
+        one about a fact that was told and never asked for, and two other tasks."""
+        taught, told, others = self._practised
+        pools = (self.practice_unknown(), taught, told, others, others)
+        return [pools[i % 5][(i // 5 * 2 + i % 2) % len(pools[i % 5])] for i in range(n)]
+
+    def all_practice(self) -> list[Instruction]:
+        """All from which practice is taken, what no text answers aside."""
+        return [one for pool in self._practised for one in pool]
+
+    @cached_property
+    def _practised(self) -> tuple[list[Instruction], list[Instruction], list[Instruction]]:
+        lessons = self.instructions.training(PRACTICE, start=self.config.lessons)
+        told = [one for task in FACTS for one in self.instructions.draw(task, 200, "combination")]
+        return (
+            [one for one in lessons if one.task in FACTS],
+            Dice(self.config.seed, 3).shuffled([one for one in told if one.person not in self._for_exam]),
+            [one for one in lessons if one.task not in FACTS],
+        )
 
     def practice_unknown(self) -> list[Instruction]:
-        """Questions that no text answers, about the people who may be asked about in training."""
-        return self._unknown(for_exam=False)
+        """Questions that no text answers, about the people of whom practice asks."""
+        return self._unknown[0]
 
     def exam_unknown(self) -> list[Instruction]:
         """The same, about the others."""
-        return self._unknown(for_exam=True)[: 5 * self.config.exam]
+        return self._unknown[1][: 5 * self.config.exam]
 
     def exam(self) -> list[Instruction]:
         """New phrasings and new combinations of every task, in equal parts where there are enough."""
         n, drawn = self.config.exam, []
         for task in TASKS:
             for split in ("phrasing", "combination"):
-                found = dict.fromkeys(self.instructions.draw(task, 3 * n, split, start=EXAM_FROM))
-                drawn += list(found)[:n]
+                found = dict.fromkeys(self.instructions.draw(task, 6 * n, split, start=EXAM_FROM))
+                held = task in FACTS and split == "combination"
+                drawn += [one for one in found if not held or one.person in self._for_exam][:n]
         return drawn
 
-    def _unknown(self, for_exam: bool) -> list[Instruction]:
-        dice = Dice(self.config.seed, 2)
-        kept = set(dice.shuffled(list(self.village.people))[::2])  # the people whom only the exam asks about
+    @cached_property
+    def _for_exam(self) -> frozenset[str]:
+        """The people about whom only the exam asks, unless they are asked about in the lessons."""
+        return frozenset(Dice(self.config.seed, 2).shuffled(list(self.village.people))[::2])
+
+    @cached_property
+    def _unknown(self) -> tuple[list[Instruction], list[Instruction]]:
+        """For practice, and for the exam."""
         drawn = [one for task in FACTS for one in dict.fromkeys(self.instructions.draw(task, 200, "unknown"))]
-        return dice.shuffled([one for one in drawn if (one.person in kept) == for_exam])
+        mixed = Dice(self.config.seed, 4).shuffled(drawn)
+        held = [one for one in mixed if one.person in self._for_exam]
+        return [one for one in mixed if one.person not in self._for_exam], held

@@ -52,6 +52,7 @@ def test_a_tour_has_a_row_for_each_stage(whole):
     assert [row.name for row in rows if row.reward is not None] == ["gpt", "sft", "rm", "ppo"]
     assert [row.name for row in rows if row.kl is not None] == ["sft", "rm", "ppo"]
     assert rows[5].kl == 0 < rows[7].kl
+    assert rows[6].reward > rows[5].reward  # the best of two by the reward model, however little that has learned
 
 
 def test_every_stage_can_be_talked_to(whole):

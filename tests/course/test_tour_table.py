@@ -1,17 +1,18 @@
 """The table: verdicts that can be "no", a file that comes back, a picture in step with it; the stored tour's bands."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from minillm.course.tour_config import STAGES, TourConfig
-from minillm.course.tour_exam import Share, is_claim, overlap
+from minillm.course.tour_exam import Share, is_claim, overlap, utility
 from minillm.course.tour_figure import MARK, PICTURE, STORED, mark_of, results_figure
 from minillm.course.tour_folder import Measured
 from minillm.course.tour_table import load, of_numbers, results_table, rows_of, store
+from minillm.course.tour_text import SHRUG, TourText
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOOR = 0.1
@@ -116,6 +117,10 @@ needs_stored = pytest.mark.skipif(not (ROOT / STORED).exists(), reason="no store
 
 @needs_stored
 def test_the_stored_tour_satisfies_its_bands():
+    settings = json.loads((ROOT / STORED).read_text("utf-8"))["settings"]
+    if settings["gpt_steps"] == TourConfig.quick().gpt_steps:
+        pytest.skip(f"{STORED} is of a quick tour: minillm tour --out {STORED}")
+    assert settings == {name: value for name, value in asdict(TourConfig.full()).items() if name != "clicks"}
     rows, floor = load(ROOT / STORED)
     row = {row.name: row for row in rows}
     assert list(row) == list(STAGES)
@@ -125,7 +130,6 @@ def test_the_stored_tour_satisfies_its_bands():
     assert bits["gpt"] < 0.15
     assert row["gpt"].passed
     assert row["sft"].passed
-    assert row["rm"].passed
     assert row["ppo"].passed
     assert row["ppo"].invented < 0.6 * row["sft"].invented
     assert row["ppo"].reward > row["sft"].reward
@@ -138,3 +142,23 @@ def test_the_picture_is_drawn_from_the_stored_tour():
         drawn_from = picture.info.get(MARK)
     assert drawn_from == mark_of(rows), "out of step: python -m minillm.course.tour_figure"
     assert mark_of(rows) != mark_of(of_numbers({"ngram": 0.3, "gpt": 0.2}, floor))
+
+
+def test_the_labeller_likes_right_answers_and_nothing_else():
+    text = TourText(replace(TourConfig.quick(), families=8))
+    worth = utility(text, wrong=-2.0)
+    unknown = {one.prompt for one in [*text.practice_unknown(), *text.exam_unknown()]}
+    asked = [*text.practice(700), *text.exam(), *text.exam_unknown()]
+    assert len({one.prompt for one in asked} & unknown) > 20
+    for one in asked:
+        assert worth(one.prompt, one.answer) == (-2.0 if one.prompt in unknown else 1.0), one
+        assert worth(one.prompt, SHRUG) == 0.0
+        assert worth(one.prompt, one.answer + " no") == -2.0
+    assert not {one.person for one in text.practice_unknown()} & {one.person for one in text.exam_unknown()}
+    new = {one.person for one in text.exam()} - {one.person for one in text.lessons()}
+    assert len(new) > 3
+    assert not new & {one.person for one in text.all_practice()}
+    lessons = {one.prompt for one in text.lessons()}
+    assert not lessons & {one.prompt for one in [*text.exam(), *text.exam_unknown()]}
+    kinds = [one.prompt in unknown for one in text.practice(100)]
+    assert sum(kinds) == 20
