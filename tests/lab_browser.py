@@ -61,6 +61,7 @@ def lab(root, theme="JupyterLab Light"):
         environment = {**lab_environment(), **{f"JUPYTER_{k}": str(home / v) for k, v in places.items()}}
         environment |= {"JUPYTERLAB_SETTINGS_DIR": str(home / "user-settings"), "IPYTHONDIR": str(home / "ipython")}
         environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "JUPYTER_TOKEN": token}
+        environment.setdefault("MINILLM_FOLDER", str(home / "my"))  # what a learner makes is thrown away too
         process, url = _started(Path(root), environment, token, home / "lab.log")
         try:
             yield url, token

@@ -199,7 +199,9 @@ def _tally(number: str, solved: dict[str, str]) -> str:
     done = len(names & set(solved))
     if not done:
         return ""
-    return f"Chapter {number}: {f'all {done}' if done == len(names) else f'{done} of {len(names)}'} exercises solved."
+    if done < len(names):
+        return f"Chapter {number}: {done} of {len(names)} exercises solved."
+    return f"Chapter {number} is done: {f'all {done} exercises are' if done > 1 else 'its exercise is'} solved."
 
 
 def _read(folder: Path) -> tuple[dict[str, str], str]:
