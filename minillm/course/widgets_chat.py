@@ -112,7 +112,10 @@ class ChatPage(W.VBox):
             description="You", placeholder="Write, and press Enter", layout=W.Layout(flex="1 1 auto", width="auto"),
             style={"description_width": "initial"},
         )  # fmt: skip
-        self.entry.on_msg(lambda _, content, __: self._ask_written() if content.get("event") == "submit" else None)
+        self.entry.continuous_update = False  # the browser says Enter first, and what was written after it
+        self.entry.on_msg(lambda _, content, __: self._entered() if content.get("event") == "submit" else None)
+        self.entry.observe(lambda _: self._ask_entered(), "value")
+        self._enter = False
         self.go = _button("Ask", "send what you wrote (Enter)", "paper-plane")
         self.stop = _button("Stop", "stop the answer; what was said is kept", "stop")
         self.again = _button("Regenerate", "answer the last question again", "refresh")
@@ -209,6 +212,16 @@ class ChatPage(W.VBox):
         self.again.disabled = self.busy or not turns
         self.stop.disabled = not self.busy
         self.status.value = f'<span role="status" style="{_SMALL}">{_escaped(self.sentence)}</span>'
+
+    def _entered(self) -> None:
+        """Enter was pressed: what was written follows at once, unless it is the same as before."""
+        self._enter = True
+        threading.Timer(0.5, self._ask_entered).start()
+
+    def _ask_entered(self) -> None:
+        if self._enter:
+            self._enter = False
+            self._ask_written()
 
     def _ask_written(self) -> None:
         if not self.busy and (text := self.entry.value.strip()):
