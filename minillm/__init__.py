@@ -267,6 +267,7 @@ layer 8  course        what turns the library into a course
     course/tour_figure.py       the title figure: one line across history
     course/tour.py              minillm tour: all stages in order, resumed where they were
     course/capstone.py          what chapter 26 adds: which numbers moved, who says what, a reader who cannot check
+    course/abstaining.py        where a reward for silence leads, in closed form
     course/checks_26.py         checks of chapter 26: a verdict, what a change reaches, a row, a decision
     course/widgets_26.py        the explorer of chapter 26: what a wrong answer costs, and where a model falls silent
     course/cli.py               the command line: minillm lab, doctor, grade, tour, author

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from minillm.course.abstaining import Question, landing
 from minillm.course.checks import (
     Wrong,
     call,
@@ -26,7 +27,6 @@ from minillm.statistical.metrics import wilson
 SHRUG = "I do not know."
 WORDS = ("better", "worse", "not told apart")
 SLACK = 0.015  # how much more than the best decision of a fine grid may be invented
-Question = tuple[float, float]
 _WRONG = tuple(-10 + 0.25 * i for i in range(44))
 _BETA = tuple(0.02 * 1.2**j for j in range(40))
 
@@ -197,28 +197,6 @@ def decide(answer: Callable[..., tuple[float, float]]) -> None:
             most_kl, least_right = 0.3, reference["right"]
         _judge_decision(answer, questions, most_kl, least_right, reference)
     expect_inputs_kept(answer, _random_questions(chance), 0.3, 0.3)
-
-
-def landing(questions: Sequence[Question], wrong: float, beta: float) -> dict[str, float]:
-    """Where PPO ends that pays 1, 0 and `wrong` at price `beta`: mean right, invented and KL over the questions.
-
-    A question is (the chance p that a claim is right, the reference's chance of silence). The model knows only its
-    own sureness, so a claim is worth p + (1 - p) wrong to it.
-
-    >>> landing([(0.5, 0.5)], wrong=-1.0, beta=1.0)  # a claim is worth as much as silence: nothing moves
-    {'right': 0.25, 'invented': 0.25, 'kl': 0.0}
-    """
-    right = invented = kl = 0.0
-    for p, silent in questions:
-        worth = (p + (1 - p) * wrong) / beta
-        top = max(worth, 0.0)
-        speak, shrug = (1 - silent) * math.exp(worth - top), silent * math.exp(-top)
-        speak, shrug = speak / (speak + shrug), shrug / (speak + shrug)
-        right, invented = right + speak * p, invented + speak * (1 - p)
-        for new, old in ((speak, 1 - silent), (shrug, silent)):
-            kl += new * math.log(new / old) if new > 0 else 0.0
-    n = len(questions)
-    return {"right": right / n, "invented": invented / n, "kl": kl / n}
 
 
 def _random_questions(chance: random.Random) -> list[Question]:

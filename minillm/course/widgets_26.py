@@ -11,7 +11,7 @@ Next:    minillm/course/checks_26.py
 
 from collections.abc import Sequence
 
-from minillm.course.checks_26 import Question, landing
+from minillm.course.abstaining import Question, landing
 from minillm.course.figures import Figure, line_chart
 from minillm.course.widgets import Explorer, slider
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from minillm.course.checks_26 import landing
+from minillm.course.abstaining import landing
 from minillm.course.widgets_26 import SIXTY, DecisionExplorer
 
 
