@@ -20,7 +20,7 @@ from typing import Self
 
 from minillm.core.settings import check_seed, check_whole_numbers
 
-VERSION = 3  # of the stages: a higher one trains all of them again
+VERSION = 4  # of the stages: a higher one trains all of them again
 STAGES = ("eliza", "ngram", "window", "lstm", "gpt", "sft", "rm", "ppo")
 PARENTS: dict[str, tuple[str, ...]] = {"sft": ("gpt",), "rm": ("sft",), "ppo": ("sft", "rm")}
 _TEXT = ("seed", "families", "stories", "held_out", "threads")

@@ -56,7 +56,7 @@ def make_ngram(bench: Bench) -> Measured:
     rows = [text.tokenizer.split(document) for document in text.documents]
     known = [word for word in text.tokenizer.vocab.values() if word not in text.tokenizer.special_ids]
     models = {n: NGramModel(order=n, vocabulary=known).fit(rows) for n in (order, 1)}
-    save_speaker(NGramSpeaker(models[order]), bench.folder.begin("ngram"))
+    save_speaker(NGramSpeaker(models[order], suggestions=text.beginnings), bench.folder.begin("ngram"))
     return Measured(
         model=f"{order}-gram, Kneser–Ney",
         parameters=sum(models[order].sizes),
@@ -138,7 +138,8 @@ def _by_adamw(
 def _kept(bench: Bench, stage: str, model: LanguageModel, about: str, seconds: float, tokens: int) -> Measured:
     """Keep a network that goes on with texts, and measure it on stories that nobody read."""
     text = bench.text
-    save_speaker(TextSpeaker(model, text.tokenizer, text.end, name=stage), bench.folder.begin(stage))
+    speaker = TextSpeaker(model, text.tokenizer, text.end, name=stage, suggestions=text.beginnings)
+    save_speaker(speaker, bench.folder.begin(stage))
     return Measured(
         model=about,
         parameters=size(model),

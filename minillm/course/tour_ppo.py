@@ -63,7 +63,8 @@ def make_ppo(bench: Bench) -> Measured:
                        max_new_tokens=LONGEST, updates=c.ppo_updates, eos=text.stop, seed=c.seed)  # fmt: skip
     ppo = PPO(policy, reference, reward.score, config, critic=Critic(reward.trunk))
     seconds, tokens = _train(bench, ppo)
-    save_speaker(ChatSpeaker(policy, text.template, name="ppo"), bench.folder.begin("ppo"))
+    speaker = ChatSpeaker(policy, text.template, name="ppo", suggestions=text.suggestions)
+    save_speaker(speaker, bench.folder.begin("ppo"))
     measured = Measured(
         model="the same after PPO",
         parameters=size(policy),

@@ -53,7 +53,8 @@ def make_rm(bench: Bench) -> Measured:
     schedule = lambda step: linear_warmup_cosine(step, steps=c.rm_steps, warmup=5, final=0.02)
     seconds = bench.learn("rm", reward, batches, c.rm_steps, optimizer=optimizer, schedule=schedule, place=batches)
     normalise(bench, model, reward)
-    speaker = BestOfSpeaker(ChatSpeaker(model, text.template), reward, n=c.best_of, name="rm")
+    chat = ChatSpeaker(model, text.template)
+    speaker = BestOfSpeaker(chat, reward, n=c.best_of, name="rm", suggestions=text.suggestions)
     save_speaker(speaker, bench.folder.begin("rm"))
     measured = Measured(
         model=f"reward model, best of {c.best_of}",

@@ -39,8 +39,8 @@ def make_sft(bench: Bench) -> Measured:
     batches = InTurn(list(islice(packed, c.sft_steps)))
     seconds = bench.learn("sft", SFT(model), batches, c.sft_steps, optimizer=by_muon(model, RATE),
                           schedule=falling(c.sft_steps), place=batches)  # fmt: skip
-    some = [one.prompt for one in text.exam()[:: max(1, len(text.exam()) // 3)]]
-    save_speaker(ChatSpeaker(model, text.template, name="sft", suggestions=tuple(some)), bench.folder.begin("sft"))
+    speaker = ChatSpeaker(model, text.template, name="sft", suggestions=text.suggestions)
+    save_speaker(speaker, bench.folder.begin("sft"))
     measured = Measured(
         model=f"the GPT after {c.lessons:,} lessons",
         parameters=size(model),

@@ -111,9 +111,26 @@ class TourText:
             for one in self.instructions.training(self.config.lessons)
         ]
 
+    @property
+    def suggestions(self) -> tuple[str, ...]:
+        """Questions to begin a chat with: a fact that is told, another task, and what no text answers."""
+        exam = self.exam()
+        kinds = [[one for one in exam if one.task in FACTS], [one for one in exam if one.task not in FACTS]]
+        return tuple(some[0].prompt for some in (*kinds, self.exam_unknown()) if some)
+
+    @property
+    def beginnings(self) -> tuple[str, ...]:
+        """Beginnings of new stories, for a model that goes on with a text."""
+        return tuple(" ".join(story.split(" ")[:6]) for story in self.held_out[:3])
+
     def examples(self) -> list[Example]:
-        """The lessons as rows of tokens, and between them documents, so that little of the reading is forgotten."""
-        lessons = [self.template.encode(conversation(one.prompt, one.answer)) for one in self.lessons()]
+        """The lessons as rows of tokens, and between them documents, so that little of the reading is forgotten.
+
+        One in five is a conversation of two questions: else the model would never have seen a second one.
+        """
+        turns = [(one.prompt, one.answer) for one in self.lessons()]
+        joined = [one + turns[i + 1] if i % 5 == 0 and i + 1 < len(turns) else one for i, one in enumerate(turns)]
+        lessons = [self.template.encode(conversation(*texts)) for texts in joined]
         stories, told = self.documents[:: TOLD + 1], [t for i, t in enumerate(self.documents) if i % (TOLD + 1)]
         again = [*told[: len(lessons) // 3], *stories[: len(lessons) // 20]]  # somewhat more tokens than all answers
         rows = [[self.end, *self.tokenizer.encode(text), self.end] for text in again]

@@ -23,7 +23,7 @@ from minillm.alignment.preferences import read_comparisons
 from minillm.conversation import TEMPERATURE, Conversation
 from minillm.course.places import learner_folder
 from minillm.course.progress import QUIET
-from minillm.course.widgets import slider
+from minillm.course.widgets import ASSISTED, assist, slider
 from minillm.history import Answer, Turn, earlier, new_path
 from minillm.speaker import Speaker
 from minillm.text.inert import inert
@@ -86,8 +86,9 @@ class ChatPage(W.VBox):
         self._make_parts(temperature)
         self.talk = self._new()
         found = earlier(self.folder, speaker.name) if reopen and not os.environ.get(QUIET) else []
-        super().__init__([self.head, self.suggested, self.paper, self.status, self.line, self.tools])
+        super().__init__([self.head, self.suggested, self.paper, self.status, self.line, self.tools, assist()])
         self.add_class("minillm-chat")
+        self.add_class(ASSISTED)
         if found:
             self.reopen(found[0].path)
         self._list_earlier()
