@@ -43,6 +43,7 @@ def course(tmp_path_factory):
     for name in CHAPTERS:
         (folder / "notebooks").mkdir(exist_ok=True)
         shutil.copy(COURSE / "notebooks" / f"{name}.ipynb", folder / "notebooks")
+    shutil.copytree(COURSE / "notebooks/results", folder / "notebooks/results")
     for name in TOPICS:
         shutil.copytree(COURSE / "exercises" / name, folder / "exercises" / name)
     with lab(folder) as (url, token), browser() as page:
