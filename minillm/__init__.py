@@ -257,6 +257,7 @@ layer 8  course        what turns the library into a course
     course/tour_text.py         what all its stages read and are asked: one village, lessons, an exam
     course/tour_exam.py         right, silent or invented, with intervals; the floor of the nearest example
     course/tour_folder.py       stages on disk: whole, or not there, or on their way
+    course/tour_aside.py        two stages on another core meanwhile
     course/tour_bench.py        the bench where a stage is made: training that can be killed, seconds over all lives
     course/tour_models.py       the five that go on with texts: Eliza, n-grams, window, LSTM, GPT
     course/tour_sft.py          the one that answers, and invents

@@ -13,11 +13,12 @@ Next:    minillm/course/tour_config.py
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
+from minillm.course.tour_aside import ASIDE, aside
 from minillm.course.tour_bench import Bench
 from minillm.course.tour_clicks import standing
 from minillm.course.tour_config import STAGES, TourConfig
@@ -67,18 +68,35 @@ def run_tour(
     torch.set_num_threads(config.threads)
     try:
         for stage in STAGES[: STAGES.index(until) + 1]:
-            measured = bench.folder.read_or_put_aside(stage, say)
-            trained = measured is None
-            if measured is None:
-                measured = _MAKE[stage](bench)
-                bench.folder.finish(stage, measured)
-            found[stage] = measured
+            found[stage], trained = _made(bench, stage)
             row = rows_of(found, bench.text.floor)[-1]
             say(f"{stage:7}{'trained' if trained else 'is there'}: {row.verdict}")
         bench.folder.point_here()
     finally:
         torch.set_num_threads(threads)
     return rows_of(found, bench.text.floor)
+
+
+def train_stages(
+    config: TourConfig, folder: Path, stages: Sequence[str], say: Callable[[str], object] = lambda sentence: None
+) -> None:
+    """Train those of `stages`, in order, that are not there yet; what they are made of must come first or be there."""
+    if config.clicks is not None:
+        standing(config.clicks)
+    torch.set_num_threads(config.threads)
+    bench = Bench(TourFolder(config, folder), say)
+    for stage in stages:
+        _made(bench, stage)
+
+
+def _made(bench: Bench, stage: str) -> tuple[Measured, bool]:
+    """A stage as it is kept, and whether it was trained now."""
+    measured = bench.folder.read_or_put_aside(stage, bench.say)
+    if measured is not None:
+        return measured, False
+    measured = _MAKE[stage](bench)
+    bench.folder.finish(stage, measured)
+    return measured, True
 
 
 def tour_command(options: argparse.Namespace) -> int:
@@ -91,8 +109,12 @@ def tour_command(options: argparse.Namespace) -> int:
     print(
         f"The tour of {len(STAGES)} models, kept in {folder.folder}. Stop it when you like; the same command goes on."
     )
+    say = lambda sentence: print(sentence, flush=True)
     try:
-        rows = run_tour(config, folder.folder, lambda sentence: print(sentence, flush=True))
+        with aside(train_stages, config, folder.folder, ASIDE) as both:
+            if both:
+                train_stages(config, folder.folder, [stage for stage in STAGES if stage not in ASIDE], say)
+        rows = run_tour(config, folder.folder, say)
         if options.out:
             store(rows, config, Bench(folder, print).text.floor, Path(options.out))
     except KeyboardInterrupt:

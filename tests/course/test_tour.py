@@ -14,7 +14,7 @@ import torch
 from small_tours import TINY, clicked, forked
 
 from minillm.adaptation.chat_template import conversation
-from minillm.course import cli, tour, tour_bench
+from minillm.course import cli, tour, tour_aside, tour_bench
 from minillm.course.tour import run_tour
 from minillm.course.tour_config import STAGES
 from minillm.course.tour_folder import TourFolder
@@ -183,6 +183,7 @@ def test_the_command_line_says_what_happened(whole, copied, tmp_path, monkeypatc
 
 
 def test_a_full_disk_and_control_c_lose_nothing(whole, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tour_aside, "usable_cores", lambda: 1)
     monkeypatch.setenv("MINILLM_FOLDER", str(tmp_path))
     monkeypatch.setattr(tour.TourConfig, "quick", classmethod(lambda cls: TINY))
     full = OSError(errno.ENOSPC, "No space left on device")
@@ -197,6 +198,7 @@ def test_a_full_disk_and_control_c_lose_nothing(whole, tmp_path, monkeypatch, ca
 
 
 def test_again_forgets_these_stages_first(copied, whole, monkeypatch, capsys):
+    monkeypatch.setattr(tour_aside, "usable_cores", lambda: 1)
     monkeypatch.setenv("MINILLM_FOLDER", str(copied.parent))
     monkeypatch.setattr(tour.TourConfig, "quick", classmethod(lambda cls: TINY))
     made = []
