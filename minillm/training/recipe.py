@@ -1,9 +1,10 @@
 """The course's recipe for small models: a good one in seconds, each ingredient with a switch.
 
     hidden matrices by Muon, all else by AdamW; pre-norm blocks with RMSNorm and ReLU², which add nothing at first;
-    ALiBi; each token's embedding takes a learned share of the one before; the rate falls in a line to zero
+    ALiBi; each token's embedding takes a learned share of the one before; the rate falls in a line to zero;
+    two wide blocks of many narrow heads, which learn in fewer steps than four blocks with as many numbers in all
 
-    recipe = Recipe(vocabulary=65, steps=140)
+    recipe = Recipe(vocabulary=65, steps=110)
     model = recipe.model()
     train(model, batches, steps=recipe.steps, optimizer=recipe.optimizer(model), schedule=recipe.schedule)
 
@@ -32,16 +33,16 @@ class Recipe:
     """A small decoder and how it is trained. Every switch at its default is the recipe.
 
     >>> Recipe(vocabulary=65).model().n_parameters
-    804352
+    802080
     """
 
     vocabulary: int  # tokens, numbered from 0
-    steps: int = 140  # of the whole run
+    steps: int = 110  # of the whole run
     batch: int = 12  # rows of `context` tokens in a step
     context: int = 128  # the most tokens that it reads
-    n_layer: int = 4  # blocks above each other
-    n_head: int = 4  # heads in each block
-    d_model: int = 128  # width of the stream
+    n_layer: int = 2  # blocks above each other
+    n_head: int = 9  # heads in each block
+    d_model: int = 180  # width of the stream
     learning_rate: float = 0.03  # of Muon
     embedding_rate: float = 0.02  # of AdamW, for embeddings, head and vectors
     muon: bool = True  # False: AdamW at 3e-3 for the hidden matrices too
@@ -55,7 +56,7 @@ class Recipe:
     seed: int = 0  # of the first parameters
 
     def __post_init__(self) -> None:
-        check_whole_numbers({"steps": (self.steps, 140), "batch": (self.batch, 12)})
+        check_whole_numbers({"steps": (self.steps, 110), "batch": (self.batch, 12)})
         if not (self.learning_rate > 0 and self.embedding_rate > 0):
             raise ValueError(
                 f"learning_rate={self.learning_rate!r} and embedding_rate={self.embedding_rate!r} must be above 0; "

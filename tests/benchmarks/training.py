@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("part", choices=parts)
     parser.add_argument("--text", type=Path, default=Path("../shared/data/tinyshakespeare.txt"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=140, help="of the recipe")
+    parser.add_argument("--steps", type=int, default=110, help="of the recipe")
     parser.add_argument("--base-steps", type=int, default=2000, help="of the teaching loop")
     parser.add_argument("--size", choices=[*training_step.SIZES], default=None)
     parser.add_argument("--width", type=int, default=200)

@@ -22,6 +22,8 @@ from tests.benchmarks import nanogpt
 GOAL = 1.90
 ABLATIONS = {
     "the recipe": {},
+    "four blocks of 128 with 4 heads": {"n_layer": 4, "d_model": 128, "n_head": 4},
+    "4 heads in each block instead of 9": {"n_head": 4},
     "AdamW instead of Muon for the matrices": {"muon": False},
     "learned positions instead of ALiBi": {"positions": "learned"},
     "RoPE instead of ALiBi": {"positions": "rope"},
