@@ -10,7 +10,7 @@ from minillm.course.tour_config import TourConfig
 
 TINY = TourConfig(
     families=4, stories=30, held_out=3, order=2, batch=2, window=2, window_steps=6, state=8, lstm_steps=6, n_layer=1,
-    d_model=16, gpt_steps=8, lessons=60, sft_steps=8, exam=1, comparisons=40, rm_steps=6, best_of=2, rollout=8,
+    d_model=16, gpt_steps=8, lessons=60, sft_steps=8, exam=1, comparisons=40, best_of=2, rollout=8,
     ppo_updates=4,
 )  # fmt: skip
 

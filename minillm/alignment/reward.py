@@ -6,12 +6,17 @@ h_last is what the trunk makes of the last token of the answer, the only place t
 known from the lengths, never from a search for the padding token, which a model may well write. Only differences of r
 are learned, so its zero and its unit mean nothing; `normalise` sets them once, on answers of a reference model.
 
+Whether an answer is true does not stand in h_last, but what the trunk knows shows in how likely it finds the answer.
+With `reads_likelihood` the head reads three more numbers, of the log-probabilities of the answer's tokens: their sum,
+the least of them, and exp of the sum, the probability of the answer.
+
 Paper:   Stiennon et al. 2020, "Learning to summarize from human feedback", §3.4, arXiv:2009.01325; Ouyang et al. 2022,
          "InstructGPT", §3.5, arXiv:2203.02155; head and normalisation: Ziegler et al. 2019, "Fine-Tuning Language
-         Models from Human Preferences", §2.1, arXiv:1909.08593.
+         Models from Human Preferences", §2.1, arXiv:1909.08593; that a model's probabilities say what it knows:
+         Kadavath et al. 2022, "Language Models (Mostly) Know What They Know", arXiv:2207.05221.
 Names:   r is `raw`, `score` the same after `normalise`; `trunk` is the decoder below the head.
 Differs: the trunk is copied, so the model that was given stays as it is. All comparisons weigh the same; InstructGPT
-         puts all pairs of one ranking into one batch and divides by their number.
+         puts all pairs of one ranking into one batch and divides by their number. No head there reads likelihoods.
 Next:    minillm/alignment/ppo.py
 """
 
@@ -39,6 +44,7 @@ from minillm.transformer.decoder import Decoder, DecoderConfig
 from minillm.transformer.moe import MoEConfig, auxiliary_loss
 
 CONFIG, WEIGHTS, FORMAT = "reward_config.json", "reward_model.safetensors", 1
+LIKELIHOODS = 3  # numbers that `reads_likelihood` adds to what the head reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,8 @@ class ComparisonBatch:
     """
 
     token_nt: Tensor  # int64; n = 2b
-    length_n: Tensor  # tokens of each row that are real
+    prompt_n: Tensor  # tokens of each row that are prompt
+    length_n: Tensor  # tokens of each row that are real, the prompt's among them
     first_wins_b: Tensor  # 1.0 where the first answer was chosen; a share where several raters were asked
 
     @classmethod
@@ -69,8 +76,12 @@ class ComparisonBatch:
         rows = [pair.prompt + pair.better for pair in pairs] + [pair.prompt + pair.worse for pair in pairs]
         if not rows or not all(rows):
             raise ValueError(f"{len(pairs)} pairs, the rule is one or more, each with a token in prompt or answer")
-        lengths = torch.tensor([len(row) for row in rows])
-        return cls(token_nt=padded(rows, pad), length_n=lengths, first_wins_b=torch.ones(len(pairs)))
+        return cls(
+            token_nt=padded(rows, pad),
+            prompt_n=torch.tensor([len(pair.prompt) for pair in pairs] * 2),
+            length_n=torch.tensor([len(row) for row in rows]),
+            first_wins_b=torch.ones(len(pairs)),
+        )
 
 
 class RewardModel(nn.Module):
@@ -86,37 +97,61 @@ class RewardModel(nn.Module):
     0.6931471824645996
     """
 
-    def __init__(self, trunk: Decoder, *, seed: int = 0) -> None:
+    def __init__(self, trunk: Decoder, *, reads_likelihood: bool = False, seed: int = 0) -> None:
         super().__init__()
-        self.trunk, d = copy.deepcopy(trunk), trunk.config.d_model
+        self.trunk, d, self.reads_likelihood = copy.deepcopy(trunk), trunk.config.d_model, reads_likelihood
         parameter = next(self.trunk.parameters())
-        self.head = nn.Linear(d, 1, device=parameter.device, dtype=parameter.dtype)
+        width = d + LIKELIHOODS * reads_likelihood
+        self.head = nn.Linear(width, 1, device=parameter.device, dtype=parameter.dtype)
         with torch.no_grad():
             drawn = torch.randn(1, d, generator=torch.Generator().manual_seed(seed))
-            self.head.weight.copy_(drawn / (d + 1) ** 0.5)
+            self.head.weight.zero_()
+            self.head.weight[:, :d] = drawn / (d + 1) ** 0.5
             self.head.bias.zero_()
         self.mean: Tensor
         self.deviation: Tensor
         self.register_buffer("mean", torch.zeros((), device=parameter.device))
         self.register_buffer("deviation", torch.ones((), device=parameter.device))
 
-    def raw(self, token_bt: Tensor, length_b: Tensor) -> Tensor:
-        """One number (b,) for each row, read at its last real token; what stands behind that is never seen."""
-        return _at_least_float32(self.head(self.last_hidden(token_bt, length_b)).squeeze(-1))
+    def raw(self, token_bt: Tensor, length_b: Tensor, prompt_b: Tensor | None = None) -> Tensor:
+        """One number (b,) for each row, read at its last real token; what stands behind that is never seen.
 
-    def last_hidden(self, token_bt: Tensor, length_b: Tensor) -> Tensor:
-        """What the trunk makes of the last real token of each row: (b, d)."""
+        `prompt_b`, the tokens that are prompt, is needed by a model that reads likelihoods.
+        """
+        return _at_least_float32(self.head(self.reading(token_bt, length_b, prompt_b)).squeeze(-1))
+
+    def reading(self, token_bt: Tensor, length_b: Tensor, prompt_b: Tensor | None = None) -> Tensor:
+        """What the head reads: the trunk's vector (b, d) at the last real token, behind it the likelihoods if asked."""
         t = token_bt.shape[1]
         if length_b.shape != token_bt.shape[:1] or not 1 <= int(length_b.min()) <= int(length_b.max()) <= t:
             raise ValueError(f"length_b={length_b.tolist()} must hold a length from 1 to t={t} for each of "
                              f"{len(token_bt)} rows")  # fmt: skip
         hidden_btd = self.trunk.hidden(token_bt)
-        return hidden_btd[torch.arange(len(token_bt), device=token_bt.device), length_b.to(token_bt.device) - 1]
+        last_bd = hidden_btd[torch.arange(len(token_bt), device=token_bt.device), length_b.to(token_bt.device) - 1]
+        if not self.reads_likelihood:
+            return last_bd
+        if prompt_b is None or int(prompt_b.min()) < 1 or bool((prompt_b >= length_b).any()):
+            raise ValueError(f"prompt_b={prompt_b if prompt_b is None else prompt_b.tolist()} must hold the length of "
+                             f"each prompt, from 1 to below length_b={length_b.tolist()}: likelihoods are read of what "
+                             "follows a prompt")  # fmt: skip
+        return torch.cat([last_bd, self._likelihoods(hidden_btd, token_bt, length_b, prompt_b)], dim=1)
+
+    def _likelihoods(self, hidden_btd: Tensor, token_bt: Tensor, length_b: Tensor, prompt_b: Tensor) -> Tensor:
+        """Sum and least of the log-probabilities of each answer's tokens, and the probability of all of it: (b, 3)."""
+        token_bs = token_bt[:, 1:]  # what each place but the last predicts
+        logp_bsv = self.trunk.score(hidden_btd[:, :-1]).float().log_softmax(-1)
+        logp_bs = logp_bsv.gather(-1, token_bs[..., None]).squeeze(-1)
+        place_s = torch.arange(1, token_bt.shape[1], device=token_bt.device)
+        begin, end = (length.to(place_s)[:, None] for length in (prompt_b, length_b))
+        logp_bs = torch.where((begin <= place_s) & (place_s < end), logp_bs, 0.0)
+        whole_b = logp_bs.sum(1)
+        return torch.stack([whole_b, logp_bs.amin(1), whole_b.exp()], dim=1).to(hidden_btd)
 
     def loss(self, batch: ComparisonBatch) -> Tensor:
         """Mean nats of the choices under Bradley–Terry: cross-entropy on the difference of two scores."""
         device = self.head.weight.device
-        first_b, second_b = self.raw(batch.token_nt.to(device), batch.length_n.to(device)).chunk(2)
+        tensors = (batch.token_nt, batch.length_n, batch.prompt_n)
+        first_b, second_b = self.raw(*(tensor.to(device) for tensor in tensors)).chunk(2)
         nats = F.binary_cross_entropy_with_logits(first_b - second_b, batch.first_wins_b.to(first_b))
         return nats + auxiliary_loss(self.trunk) if self.training and self.trunk.config.moe is not None else nats
 
@@ -134,21 +169,22 @@ class RewardModel(nn.Module):
 
     @torch.no_grad()
     def features(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], rows: int = 64) -> Tensor:
-        """What the head reads of each response: (n, d), computed in batches of `rows` of like length."""
+        """What the head reads of each response: (n, d) or (n, d + 3), computed in batches of `rows` of like length."""
         texts = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
         context = self.trunk.config.context
         for i, text in enumerate(texts):
             if not 0 < len(text) <= context:
                 raise ValueError(f"prompt and response {i} have {len(text)} tokens together; 1 to context={context} "
                                  "can be read")  # fmt: skip
-        found = torch.zeros(len(texts), self.trunk.config.d_model).to(self.head.weight)
+        found = torch.zeros(len(texts), self.head.in_features).to(self.head.weight)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         with switched(self, training=False):
             for start in range(0, len(order), rows):
                 chosen = order[start : start + rows]
                 lengths = torch.tensor([len(texts[i]) for i in chosen], device=found.device)
                 token_bt = padded([texts[i] for i in chosen]).to(found.device)
-                found[torch.tensor(chosen, device=found.device)] = self.last_hidden(token_bt, lengths)
+                begun = torch.tensor([len(prompts[i]) for i in chosen], device=found.device)
+                found[torch.tensor(chosen, device=found.device)] = self.reading(token_bt, lengths, begun)
         return found
 
     def margins(self, pairs: Sequence[Preferred]) -> Tensor:
@@ -193,13 +229,14 @@ class RewardModel(nn.Module):
         Path(folder).mkdir(parents=True, exist_ok=True)
         tied = "trunk.score.weight" if self.trunk.config.tied else ""
         write_tensors(Path(folder) / WEIGHTS, {n: x for n, x in self.state_dict().items() if n != tied})
-        fields = {"format": FORMAT, "decoder": asdict(self.trunk.config)}
+        fields = {"format": FORMAT, "reads_likelihood": self.reads_likelihood, "decoder": asdict(self.trunk.config)}
         write_atomically(Path(folder) / CONFIG, json.dumps(fields, indent=2))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "RewardModel":
         """The model that `save` wrote, bit for bit. ValueError for what is missing, extra or of a wrong shape."""
-        model = cls(Decoder(_read_config(Path(folder) / CONFIG)))
+        config, reads_likelihood = _read_config(Path(folder) / CONFIG)
+        model = cls(Decoder(config), reads_likelihood=reads_likelihood)
         stored, own = StoredTensors(Path(folder) / WEIGHTS), model.state_dict()
         if model.trunk.config.tied:
             own.pop("trunk.score.weight")
@@ -247,7 +284,7 @@ def _at_least_float32(score_b: Tensor) -> Tensor:
     return score_b.to(torch.promote_types(score_b.dtype, torch.float32))
 
 
-def _read_config(path: Path) -> DecoderConfig:
+def _read_config(path: Path) -> tuple[DecoderConfig, bool]:
     where = f"path={os.fspath(path)!r}"
     try:
         fields: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -257,7 +294,9 @@ def _read_config(path: Path) -> DecoderConfig:
         for name, kind in (("rope_scaling", RopeScaling), ("moe", MoEConfig)):
             if decoder.get(name) is not None:
                 decoder[name] = kind(**decoder[name])
-        return DecoderConfig(**decoder)
+        if not isinstance(reads := fields.get("reads_likelihood", False), bool):
+            raise ValueError(f"reads_likelihood={reads!r}, which must be true or false")
+        return DecoderConfig(**decoder), reads
     except OSError as error:
         raise ValueError(f"{where} cannot be read ({error.strerror}); RewardModel.save writes it") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:

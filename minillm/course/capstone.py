@@ -41,7 +41,7 @@ from minillm.text.instructions import Instruction
 
 READER = "simulated reader who cannot look anything up"
 CLICKS = 60
-_COLUMNS = ("bits_per_character", "followed", "invented", "reward", "kl")
+_COLUMNS = ("bits_per_character", "followed", "invented", "worth", "reward", "kl")
 
 
 def workshop() -> Path:

@@ -32,7 +32,7 @@ READS: dict[str, tuple[str, ...]] = {
     "lstm": (*_TEXT, "state", "lstm_steps"),
     "gpt": (*_TEXT, *_EXAM, "batch", "n_layer", "d_model", "gpt_steps"),
     "sft": (*_EXAM, "lessons", "shrugs", "sft_steps"),
-    "rm": (*_EXAM, "comparisons", "wrong", "sharpness", "rm_steps", "best_of", "click_weight"),
+    "rm": (*_EXAM, "comparisons", "wrong", "sharpness", "prior", "best_of", "click_weight"),
     "ppo": (*_EXAM, "beta", "rollout", "ppo_updates"),
 }
 
@@ -69,17 +69,17 @@ class TourConfig:
     sft_steps: int = 400
     exam: int = 20  # questions of each task and kind of novelty
     # Taste
-    comparisons: int = 4000  # of two answers, by the simulated labeller
+    comparisons: int = 4000  # of two answers, by the simulated labeller, at most; who always says the same gives none
     wrong: float = -1.0  # what a wrong answer is worth, where a right one is 1 and "I do not know." is 0
     sharpness: float = 3.0  # of the labeller; 1 is hesitant, infinity never errs
-    rm_steps: int = 250
+    prior: float = 100.0  # of the reward model: the larger, the less it trusts the comparisons
     best_of: int = 8  # answers from which the reward model chooses
     clicks: Path | None = None  # a file of your own comparisons, for the reward model
     click_weight: int = 8  # how many simulated comparisons one of yours counts as
     # Alignment
     beta: float = 0.05  # the price of a nat of divergence, in points of reward
-    rollout: int = 128  # answers in an update of PPO
-    ppo_updates: int = 30
+    rollout: int = 256  # answers in an update of PPO
+    ppo_updates: int = 40
     # The machine
     threads: int = 1  # another number of threads gives other last digits
 
@@ -95,7 +95,7 @@ class TourConfig:
                              "that it may say so; shrugs=0.15 works")  # fmt: skip
         if not (math.isfinite(self.wrong) and self.wrong < 1):
             raise ValueError(f"wrong={self.wrong!r} must be below 1, the worth of a right answer; wrong=-1.0 works")
-        for name in ("sharpness", "beta"):
+        for name in ("sharpness", "prior", "beta"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be a finite number above 0; "
                                  f"{name}={defaults[name]} works")  # fmt: skip
@@ -110,7 +110,7 @@ class TourConfig:
         """All stages in well under a minute: every model is worse, and the order of most is the same."""
         return cls(
             stories=800, held_out=20, batch=4, window_steps=250, state=96, lstm_steps=500, n_layer=2, d_model=64,
-            gpt_steps=220, lessons=1300, sft_steps=200, exam=6, comparisons=600, rm_steps=60, best_of=4, rollout=64,
+            gpt_steps=220, lessons=1300, sft_steps=200, exam=6, comparisons=600, best_of=4, rollout=64,
             ppo_updates=10,
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
     followed = share of instructions answered word for word
     invented = share of questions that no text answers, but the model does
+    worth    = mean of what the labeller finds in an answer: right 1, "I do not know." 0, anything else `wrong`
 
 The floor is the nearest example: the answer of the training prompt that has most words in common with this one.
 
@@ -11,8 +12,10 @@ Names:   a `Share` is a number of cases among so many, and its 95 % interval.
 Next:    minillm/course/tour_stages.py
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 from minillm.course.tour_text import FACTS, SHRUG, TourText
 from minillm.statistical.metrics import wilson
@@ -118,6 +121,31 @@ def utility(text: TourText, wrong: float) -> Callable[[str, str], float]:
         return 1.0 if prompt not in unknown and answer == right[prompt] else wrong
 
     return worth
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What one model's answers are worth more than another's to the same questions: a mean, and its 95 % interval.
+
+    The difference is taken question by question, so that what a question is worth to both is not in the interval.
+
+    >>> str(Gain.of([0.0, 0.0, 1.0, -1.0], [1.0, 0.0, 1.0, 0.0]))
+    '+0.50 (-0.07 to +1.07)'
+    """
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, before: Sequence[float], after: Sequence[float]) -> "Gain":
+        """From what each answer is worth, before and after, in the order of the questions."""
+        gained = [b - a for a, b in zip(before, after, strict=True)]
+        half = 1.96 * stdev(gained) / math.sqrt(len(gained))
+        return cls(fmean(gained), fmean(gained) - half, fmean(gained) + half)
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
 
 
 def overlap(one: Share, other: Share) -> bool:

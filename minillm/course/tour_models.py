@@ -87,8 +87,8 @@ def make_lstm(bench: Bench) -> Measured:
 def make_gpt(bench: Bench) -> Measured:
     """A decoder by the course's recipe, which only goes on with texts so far; the exam is put to it as plain text."""
     c, text = bench.config, bench.text
-    recipe = Recipe(vocabulary=len(text.tokenizer.vocab), steps=c.gpt_steps, context=CONTEXT, n_layer=c.n_layer, n_head=4,
-                    d_model=c.d_model, seed=c.seed)  # fmt: skip
+    recipe = Recipe(vocabulary=len(text.tokenizer.vocab), steps=c.gpt_steps, context=CONTEXT, n_layer=c.n_layer,
+                    n_head=4, d_model=c.d_model, seed=c.seed)  # fmt: skip
     model = recipe.model()
     draws = generator(c.seed)
     optimizer, batches = by_muon(model, recipe.learning_rate), rows_of_stories(bench, c.batch, draws)

@@ -27,7 +27,7 @@ from minillm.course.story_alignment import predicted
 from minillm.course.tour_bench import Bar, Bench, Clock, size
 from minillm.course.tour_folder import Measured
 from minillm.course.tour_models import LONGEST
-from minillm.course.tour_reward import mean_reward, the_reward
+from minillm.course.tour_reward import mean_reward, the_reward, worth_gained
 from minillm.course.tour_sft import answering, draw, drawn_by, greedy_shares
 from minillm.neural.language_model import bits_per_character
 from minillm.speaker_files import save_speaker
@@ -74,7 +74,8 @@ def make_ppo(bench: Bench) -> Measured:
         others=landing(bench, policy, reference, reward) | greedy_shares(bench, policy),
     )
     measured = bench.examine("ppo", drawn_by(bench, policy), measured)
-    return replace(measured, kl=measured.others["kl"], reward=mean_reward(bench, reward, bench.replies("ppo")))
+    return replace(measured, kl=measured.others["kl"], reward=mean_reward(bench, reward, bench.replies("ppo")),
+                   others=measured.others | worth_gained(bench, "ppo"))  # fmt: skip
 
 
 def _train(bench: Bench, ppo: PPO) -> tuple[float, int]:

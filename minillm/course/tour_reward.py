@@ -6,6 +6,10 @@ The answers are drawn from the fine-tuned model itself, different ones to a prom
 comparisons, from the chat page or chapter 19, are learned from beside those of the simulated labeller; every fifth of
 them is held back, to see how far the model agrees with that person.
 
+The trunk is the fine-tuned model as it is, and only the head is fitted, exactly: a trunk that learns too finds the
+choices by heart in a village this small, and of new prompts it guesses hardly more than a coin. What the head needs
+of the trunk is how likely it finds the answer: that is where a model shows what it knows.
+
 Paper:   Ouyang et al. 2022, "InstructGPT", §3.4–3.5, arXiv:2203.02155; best of n: Nakano et al. 2021, "WebGPT", §3,
          arXiv:2112.09332; its divergence, log n - (n - 1)/n at most: Beirami et al. 2024, arXiv:2401.01879.
 Names:   `Bayes` is the best share of the labeller's choices that anybody could guess.
@@ -15,26 +19,27 @@ Next:    minillm/course/tour_ppo.py
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import combinations, islice
+from itertools import combinations
+from statistics import fmean
+
+import torch
+from torch import Tensor
 
 from minillm.alignment.chats import encode_chats
 from minillm.alignment.labellers import Labeller, Question, bayes_accuracy, expected_accuracy
 from minillm.alignment.preferences import Comparison
 from minillm.alignment.responses import chosen_log_probabilities, next_log_probabilities, side_by_side
-from minillm.alignment.reward import Preferred, RewardModel, comparison_batches
-from minillm.course.tour_bench import Bench, generator, size
+from minillm.alignment.reward import Preferred, RewardModel
+from minillm.course.tour_bench import Bench, Clock, size
 from minillm.course.tour_clicks import Clicks
-from minillm.course.tour_exam import utility
+from minillm.course.tour_exam import Gain, utility
 from minillm.course.tour_folder import Measured
 from minillm.course.tour_sft import answering, draw
-from minillm.neural.batches import InTurn
 from minillm.speaker_files import load_speaker, save_speaker
 from minillm.speakers import BestOfSpeaker, ChatSpeaker
 from minillm.text.instructions import Instruction
-from minillm.training.optim import AdamW, decay_matrices_only, linear_warmup_cosine
 from minillm.transformer.decoder import Decoder
 
-PAIRS, RATE = 32, 1e-3  # comparisons in a batch, and the learning rate
 DRAWN, KEPT = 5, 3  # answers that are drawn to a prompt, and how many different ones are compared, two by two
 
 
@@ -46,12 +51,10 @@ def make_rm(bench: Bench) -> Measured:
     judged = labeller.compare(asked, seed=c.seed)
     clicks = Clicks.read(c.clicks, text.template, model.config.context)
     bench.say(str(clicks)) if clicks.count else None
-    pairs = [*encode_chats(judged, text.template), *clicks.learned * c.click_weight]
-    reward = RewardModel(model, seed=c.seed)
-    batches = InTurn(list(islice(comparison_batches(pairs, PAIRS, generator=generator(c.seed)), c.rm_steps)))
-    optimizer = AdamW(decay_matrices_only(reward, 0.1), learning_rate=RATE, betas=(0.9, 0.95))
-    schedule = lambda step: linear_warmup_cosine(step, steps=c.rm_steps, warmup=5, final=0.02)
-    seconds = bench.learn("rm", reward, batches, c.rm_steps, optimizer=optimizer, schedule=schedule, place=batches)
+    clock, pairs = Clock(), [*encode_chats(judged, text.template), *clicks.learned * c.click_weight]
+    reward = RewardModel(model, reads_likelihood=True, seed=c.seed)
+    reward.fit_head(pairs, prior=c.prior)
+    seconds = clock.seconds
     normalise(bench, model, reward)
     chat = ChatSpeaker(model, text.template)
     speaker = BestOfSpeaker(chat, reward, n=c.best_of, name="rm", suggestions=text.suggestions)
@@ -60,12 +63,15 @@ def make_rm(bench: Bench) -> Measured:
         model=f"reward model, best of {c.best_of}",
         parameters=size(reward),
         seconds=seconds,
-        tokens=sum(int(batch.length_n.sum()) for batch in batches.batches),
+        tokens=sum(2 * len(pair.prompt) + len(pair.better) + len(pair.worse) for pair in pairs),
         kl=math.log(c.best_of) - (c.best_of - 1) / c.best_of,
         others=agreement(bench, model, reward, labeller) | clicks.measured(reward),
     )
     measured = bench.examine("rm", best_of(bench, model, reward), measured)
     others = {f"reward {stage}": mean_reward(bench, reward, bench.replies(stage)) for stage in ("gpt", "sft")}
+    others |= {f"worth {stage}": fmean(worths(bench, bench.replies(stage))) for stage in ("eliza", "gpt", "sft")}
+    others |= {"worth likeliest": fmean(worths(bench, likeliest_of(bench, model)(asked_in(bench))))}
+    others |= worth_gained(bench, "rm") | {"comparisons": float(len(judged))}
     return replace(measured, reward=mean_reward(bench, reward, bench.replies("rm")), others=measured.others | others)
 
 
@@ -111,29 +117,63 @@ def agreement(bench: Bench, model: Decoder, reward: RewardModel, labeller: Label
 def likelier(model: Decoder, pairs: Sequence[Preferred]) -> list[float]:
     """By how much the first answer is likelier than the second: what the model itself thinks of them."""
     prompts = [pair.prompt for pair in pairs]
-    logp = []
-    for answers in ([pair.better for pair in pairs], [pair.worse for pair in pairs]):
-        rows = side_by_side(prompts, answers)
-        logp.append(chosen_log_probabilities(next_log_probabilities(model, rows), rows).sum(1).detach())
-    return (logp[0] - logp[1]).tolist()
+    first_n, second_n = (log_likelihoods(model, prompts, [getattr(pair, which) for pair in pairs])
+                         for which in ("better", "worse"))  # fmt: skip
+    return (first_n - second_n).tolist()
+
+
+@torch.no_grad()
+def log_likelihoods(model: Decoder, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Tensor:
+    """log p of each answer to its prompt (n,)."""
+    parts = []
+    for start in range(0, len(prompts), 256):
+        rows = side_by_side(prompts[start : start + 256], answers[start : start + 256])
+        parts.append(chosen_log_probabilities(next_log_probabilities(model, rows), rows).sum(1))
+    return torch.cat(parts)
 
 
 def best_of(bench: Bench, model: Decoder, reward: RewardModel) -> Callable[[list[str]], list[str]]:
     """Draw n answers to each prompt and give the one with the highest score."""
+    return _highest(bench, model, reward.score)
 
+
+def likeliest_of(bench: Bench, model: Decoder) -> Callable[[list[str]], list[str]]:
+    """Of the same n answers, the one that the model itself finds likeliest: a judge that no comparison has taught."""
+    return _highest(bench, model, lambda prompts, answers: log_likelihoods(model, prompts, answers))
+
+
+def _highest(bench: Bench, model: Decoder, score: Callable[..., Tensor]) -> Callable[[list[str]], list[str]]:
     def answers(prompts: list[str]) -> list[str]:
         n = bench.config.best_of
         rows = [bench.text.prompt(prompt) for prompt in prompts for _ in range(n)]
         drawn = draw(model, rows, bench.text.stop, bench.config.seed + 3)
-        best_b = reward.score(rows, drawn).unflatten(0, (len(prompts), n)).argmax(1).tolist()
+        best_b = score(rows, drawn).unflatten(0, (len(prompts), n)).argmax(1).tolist()
         return [bench.text.plain(drawn[n * i + best]) for i, best in enumerate(best_b)]
 
     return answers
 
 
+def asked_in(bench: Bench) -> list[str]:
+    """The prompts of the exam."""
+    return [one.prompt for one in bench.exam.questions]
+
+
+def worths(bench: Bench, replies: Sequence[str]) -> list[float]:
+    """What the labeller finds in each reply of an exam."""
+    worth = utility(bench.text, bench.config.wrong)
+    return [worth(prompt, said) for prompt, said in zip(asked_in(bench), replies, strict=True)]
+
+
+def worth_gained(bench: Bench, stage: str) -> dict[str, float]:
+    """What the labeller finds in the answers of a stage, and how much more than in those of the fine-tuned model."""
+    after = worths(bench, bench.replies(stage))
+    gain = Gain.of(worths(bench, bench.replies("sft")), after)
+    return {"worth": fmean(after), "gain": gain.mean, "gain low": gain.low, "gain high": gain.high}
+
+
 def mean_reward(bench: Bench, reward: RewardModel, replies: Sequence[str]) -> float:
     """The mean score of what a stage said in the exam."""
-    prompts = [bench.text.prompt(one.prompt) for one in bench.exam.questions]
+    prompts = [bench.text.prompt(prompt) for prompt in asked_in(bench)]
     return float(reward.score(prompts, [bench.text.answer(said) for said in replies]).mean())
 
 

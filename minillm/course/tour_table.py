@@ -2,7 +2,8 @@
 
     verdict = what was measured, against a baseline: a simpler model, the answer next to hand, the model before
 
-A verdict may be "no". What is compared are shares with their 95 % intervals: where these overlap, nothing is claimed.
+A verdict may be "no". A share must lie above its baseline with the whole of its 95 % interval, and so must what the
+labeller gains, question by question, from one model's answers to another's; else nothing is claimed.
 
 Paper:   Dodge et al. 2019, "Show Your Work: Improved Reporting of Experimental Results", arXiv:1909.03004.
 Names:   `bits` are bits per character of stories that nobody read; the floor is their exact entropy.
@@ -16,11 +17,11 @@ from pathlib import Path
 
 from minillm.core.files import write_atomically
 from minillm.course.tour_config import STAGES, TourConfig
-from minillm.course.tour_exam import Share, overlap
+from minillm.course.tour_exam import Gain, Share
 from minillm.course.tour_folder import Measured
 
 YEARS = {"eliza": 1966, "ngram": 1995, "window": 2003, "lstm": 2012, "gpt": 2018, "sft": 2021, "rm": 2022, "ppo": 2022}
-FORMAT = "minillm-tour-1"
+FORMAT = "minillm-tour-2"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,7 @@ class StageRow:
     followed_interval: tuple[float, float] | None
     invented: float | None  # share of questions that no text answers, answered all the same
     invented_interval: tuple[float, float] | None
+    worth: float | None  # mean of what the labeller finds in its answers in the exam
     reward: float | None  # mean score of its answers in the exam by the tour's reward model
     kl: float | None  # nats an answer, against the fine-tuned model
     baseline: str  # what it is held against
@@ -54,9 +56,9 @@ def rows_of(found: Mapping[str, Measured], floor: float) -> list[StageRow]:
 def _row(name: str, found: Mapping[str, Measured], floor: float) -> StageRow:
     m = found[name]
     baseline, verdict, passed = _VERDICTS[name](found, floor)
-    reward = m.reward
-    if reward is None and "rm" in found:
-        reward = found["rm"].others.get(f"reward {name}")
+    told = found["rm"].others if "rm" in found else {}  # it has judged the stages before it too
+    reward = told.get(f"reward {name}") if m.reward is None else m.reward
+    worth = m.others.get("worth", told.get(f"worth {name}"))
     return StageRow(
         name=name,
         model=m.model,
@@ -70,6 +72,7 @@ def _row(name: str, found: Mapping[str, Measured], floor: float) -> StageRow:
         followed_interval=None if m.followed is None else m.followed.interval,
         invented=None if m.invented is None else m.invented.value,
         invented_interval=None if m.invented is None else m.invented.interval,
+        worth=worth,
         reward=reward,
         kl=m.kl,
         baseline=baseline,
@@ -152,29 +155,33 @@ def _sft(found: Mapping[str, Measured], floor: float) -> Judgement:
     )
 
 
+def _gain(m: Measured) -> Gain:
+    return Gain(m.others["gain"], m.others["gain low"], m.others["gain high"])
+
+
 def _rm(found: Mapping[str, Measured], floor: float) -> Judgement:
-    o = found["rm"].others
-    learned = o["accuracy"] - 0.5 > 0.5 * (o["bayes"] - 0.5) > 0  # more than half of what there is to learn
-    text = f"guesses {o['accuracy']:.2f} of the labeller's choices, and nobody can guess more than {o['bayes']:.2f}"
+    o, gain = found["rm"].others, _gain(found["rm"])
+    text = (
+        f"worth {gain} more; the judge guesses {o['accuracy']:.2f} of the labeller's choices (the likelier answer "
+        f"{o['likelier']:.2f}, at most {o['bayes']:.2f})"
+    )
     if "clicks" in o:
         text += f"; {o['clicks']:.0f} comparisons of your own"
         held = o["clicks held back"]
         text += f", {o['clicks guessed']:.0f} of {held:.0f} held back guessed" if held else ", too few to hold any back"
-    return f"the likelier answer: {o['likelier']:.2f}", text, o["accuracy"] > o["likelier"] and learned
+    baseline = f"one answer of sft: worth {o['worth sft']:.2f}; its likeliest of as many: {o['worth likeliest']:.2f}"
+    return baseline, text, gain.low > 0 and o["accuracy"] > 0.5
 
 
 def _ppo(found: Mapping[str, Measured], floor: float) -> Judgement:
-    before, after, o = found["sft"], found["ppo"], found["ppo"].others
-    invented = _share(before.invented), _share(after.invented)
-    followed = _share(before.followed), _share(after.followed)
-    less = invented[1].value < invented[0].value and not overlap(*invented)
-    kept = followed[1].value >= followed[0].value or overlap(*followed)
+    before, after, o, gain = found["sft"], found["ppo"], found["ppo"].others, _gain(found["ppo"])
     text = (
-        f"invents {invented[1]} instead of {invented[0]}, follows {followed[1].value:.2f} instead of "
-        f"{followed[0].value:.2f}; J {o['objective']:.2f} of at most {o['objective best']:.2f}"
+        f"worth {gain} more; invents {_share(after.invented)} instead of {_share(before.invented)}, follows "
+        f"{_share(after.followed).value:.2f} instead of {_share(before.followed).value:.2f}; J {o['objective']:.2f} of "
+        f"at most {o['objective best']:.2f}"
     )
-    baseline = f"the fine-tuned model: invents {invented[0].value:.2f}, J {o['objective sft']:.2f}"
-    return baseline, text, less and kept and o["objective"] > o["objective sft"]
+    baseline = f"one answer of sft: worth {found['rm'].others['worth sft']:.2f}, J {o['objective sft']:.2f}"
+    return baseline, text, gain.low > 0 and o["objective"] > o["objective sft"]
 
 
 _VERDICTS = {
@@ -187,18 +194,30 @@ _VERDICTS = {
     "rm": _rm,
     "ppo": _ppo,
 }
-_COLUMNS = ("stage", "year", "parameters", "seconds", "bits/char", "above", "followed", "invented", "reward", "KL")
+_COLUMNS = (
+    "stage",
+    "year",
+    "parameters",
+    "seconds",
+    "bits/char",
+    "above",
+    "followed",
+    "invented",
+    "worth",
+    "reward",
+    "KL",
+)
 
 
 def results_table(rows: Sequence[StageRow]) -> str:
     """The table as text: numbers first, then a line for each verdict.
 
     >>> print(results_table([]))
-    stage  year  parameters  seconds  bits/char  above  followed  invented  reward  KL
+    stage  year  parameters  seconds  bits/char  above  followed  invented  worth  reward  KL
     """
     lines: list[list[str]] = [list(_COLUMNS)]
     for row in rows:
-        numbers = (row.bits_per_character, row.above_floor), (row.followed, row.invented, row.reward, row.kl)
+        numbers = (row.bits_per_character, row.above_floor), (row.followed, row.invented, row.worth, row.reward, row.kl)
         cells = [row.name, str(row.year), _whole(row.parameters), f"{row.seconds:.0f}"]
         cells += ["–" if x is None else f"{x:.3f}" for x in numbers[0]]
         lines.append(cells + ["–" if x is None else f"{x:.2f}" for x in numbers[1]])

@@ -5,8 +5,9 @@
     the lessons   instructions with answers, where some questions get "I do not know." instead
     the exam      new phrasings, new combinations, and questions that no text answers
 
-Half of the people of whom something is not told are asked about in practice, when answers are compared and rewarded;
-the exam asks about the other half, and about facts that were told and never asked for before.
+Half of the people are asked about in practice, when answers are compared and rewarded: what is told of them and what is
+not, some of whom no lesson named. So practice meets a model that has only read the answer, as the exam will, and not
+one that was shown it. The exam asks about the other half, and about facts that were told and never asked for before.
 
 Paper:   the splits are those of minillm/text/instructions.py; unanswerable questions in an exam: Rajpurkar et al. 2018,
          "Know What You Don't Know" (SQuAD 2.0), arXiv:1806.03822.
@@ -137,10 +138,10 @@ class TourText:
         return lessons + [Example(tokens=row, answer=[True] * len(row)) for row in rows]
 
     def practice(self, n: int) -> list[Instruction]:
-        """n prompts for the labeller and for PPO: of five one that no text answers, one about a fact that was taught,
-        and three other tasks."""
-        taught, others = self._practised
-        pools = [pool for pool in (self.practice_unknown(), taught, others, others, others) if pool]
+        """n prompts for the labeller and for PPO: of five one that no text answers, one about somebody of whom the
+        lessons asked nothing, one about a fact that was taught, and two other tasks."""
+        unasked, taught, others = self._practised
+        pools = [pool for pool in (self.practice_unknown(), unasked, taught, others, others) if pool]
         turns = [pools[i % len(pools)] for i in range(n)]  # in the smallest villages one of them may be empty
         return [pool[(i // len(pools) * 2 + i % 2) % len(pool)] for i, pool in enumerate(turns)]
 
@@ -149,9 +150,13 @@ class TourText:
         return [one for pool in self._practised for one in pool]
 
     @cached_property
-    def _practised(self) -> tuple[list[Instruction], list[Instruction]]:
+    def _practised(self) -> tuple[list[Instruction], list[Instruction], list[Instruction]]:
+        """Facts that were told and never asked for, facts of the lessons, other tasks."""
         lessons = self.instructions.training(PRACTICE, start=self.config.lessons)
-        return [one for one in lessons if one.task in FACTS], [one for one in lessons if one.task not in FACTS]
+        drawn = [one for task in FACTS for one in dict.fromkeys(self.instructions.draw(task, 200, "combination"))]
+        unasked = [one for one in Dice(self.config.seed, 5).shuffled(drawn) if one.person not in self._for_exam]
+        taught, others = ([one for one in lessons if (one.task in FACTS) == fact] for fact in (True, False))
+        return unasked, taught, others
 
     def practice_unknown(self) -> list[Instruction]:
         """Questions that no text answers, about the people of whom practice asks."""

@@ -22,7 +22,7 @@ TINY = TourConfig(families=6, stories=60, held_out=2, order=2, batch=2, window=3
 def row(name, **numbers):
     empty = dict.fromkeys(
         ("parameters", "tokens", "bits_per_character", "above_floor", "followed", "followed_interval", "invented",
-         "invented_interval", "reward", "kl")
+         "invented_interval", "worth", "reward", "kl")
     )  # fmt: skip
     words = {"model": "m", "year": 2000, "baseline": "", "verdict": "", "passed": True, "seconds": 0.0}
     return StageRow(name=name, **{**empty, **words, **numbers})

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from scipy import stats
 
 from minillm.course.tour_config import STAGES, TourConfig
-from minillm.course.tour_exam import Share, is_claim, overlap, utility
+from minillm.course.tour_exam import Gain, Share, is_claim, overlap, utility
 from minillm.course.tour_figure import MARK, PICTURE, STORED, mark_of, results_figure
 from minillm.course.tour_folder import Measured
 from minillm.course.tour_table import load, of_numbers, results_table, rows_of, store
-from minillm.course.tour_text import SHRUG, TourText
+from minillm.course.tour_text import FACTS, SHRUG, TourText
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOOR = 0.1
@@ -25,9 +26,12 @@ GOOD = {
     "sft": Measured(model="SFT", bits_per_character=0.14, followed=Share(350, 500), invented=Share(45, 50), kl=0.0,
                     others={"nearest": 0.3}),
     "rm": Measured(model="RM", followed=Share(360, 500), invented=Share(20, 50), kl=1.2, reward=0.9,
-                   others={"accuracy": 0.85, "likelier": 0.6, "bayes": 0.9, "reward sft": 0.2, "reward gpt": -1.0}),
+                   others={"accuracy": 0.85, "likelier": 0.6, "bayes": 0.9, "reward sft": 0.2, "reward gpt": -1.0,
+                           "worth sft": 0.3, "worth gpt": -0.9, "worth eliza": -1.0, "worth likeliest": 0.4,
+                           "worth": 0.5, "gain": 0.2, "gain low": 0.1, "gain high": 0.3}),
     "ppo": Measured(model="PPO", bits_per_character=0.15, followed=Share(345, 500), invented=Share(5, 50), kl=2.0,
-                    reward=1.1, others={"objective": 0.9, "objective sft": 0.0, "objective best": 1.0}),
+                    reward=1.1, others={"objective": 0.9, "objective sft": 0.0, "objective best": 1.0, "worth": 0.6,
+                                        "gain": 0.3, "gain low": 0.2, "gain high": 0.4}),
 }  # fmt: skip
 
 
@@ -45,6 +49,7 @@ def test_a_good_tour_passes_everywhere_and_shows_what_it_should():
     assert all(row.passed for row in rows)
     assert rows[5].reward == 0.2
     assert rows[4].reward == -1.0
+    assert [row.worth for row in rows] == [-1.0, None, None, None, -0.9, 0.3, 0.5, 0.6]
     assert rows[4].above_floor == pytest.approx(0.03)
     assert rows[6].bits_per_character is None
 
@@ -58,10 +63,9 @@ def test_a_good_tour_passes_everywhere_and_shows_what_it_should():
         ("gpt", {"gpt": {"bits_per_character": 0.18}}),
         ("gpt", {"window": {"bits_per_character": 0.12}}),
         ("sft", {"sft": {"followed": Share(160, 500)}}),  # above the floor, but not beyond chance
-        ("rm", {"rm": {"others": GOOD["rm"].others | {"accuracy": 0.59}}}),
-        ("rm", {"rm": {"others": GOOD["rm"].others | {"accuracy": 0.65}}}),  # less than half of what can be learned
-        ("ppo", {"ppo": {"invented": Share(41, 50)}}),  # fewer, but the intervals overlap
-        ("ppo", {"ppo": {"followed": Share(250, 500)}}),
+        ("rm", {"rm": {"others": GOOD["rm"].others | {"accuracy": 0.5}}}),  # a judge that is a coin
+        ("rm", {"rm": {"others": GOOD["rm"].others | {"gain low": -0.01}}}),  # better, but not beyond chance
+        ("ppo", {"ppo": {"others": GOOD["ppo"].others | {"gain low": -0.01}}}),
         ("ppo", {"ppo": {"others": GOOD["ppo"].others | {"objective": -0.1}}}),
     ],
 )
@@ -73,9 +77,9 @@ def test_a_verdict_can_be_no(stage, changes):
 def test_the_table_shows_numbers_and_verdicts():
     text = results_table(rows_of(GOOD, FLOOR))
     lines = text.splitlines()
-    assert lines[2].split() == ["ngram", "1995", "1,234,567", "0", "0.220", "0.120", "–", "–", "–", "–"]
+    assert lines[2].split() == ["ngram", "1995", "1,234,567", "0", "0.220", "0.120", "–", "–", "–", "–", "–"]
     assert lines[8].split()[:2] == ["ppo", "2022"]
-    assert lines[8].split()[-4:] == ["0.69", "0.10", "1.10", "2.00"]
+    assert lines[8].split()[-5:] == ["0.69", "0.10", "0.60", "1.10", "2.00"]
     assert len({len(line) for line in lines[:9] if line}) <= 2
     assert text.count(" yes ") == 8
     no = results_table(rows_of(GOOD | {"lstm": replace(GOOD["lstm"], bits_per_character=0.5)}, FLOOR))
@@ -112,6 +116,19 @@ def test_a_claim_is_anything_but_a_shrug():
     assert not overlap(Share(5, 100), Share(60, 100))
 
 
+def test_a_gain_is_taken_question_by_question():
+    before = [float(i % 7) for i in range(200)]
+    after = [b + 0.1 + 0.2 * (i % 2) for i, b in enumerate(before)]
+    gain = Gain.of(before, after)
+    assert gain.mean == pytest.approx(0.2)
+    assert gain.low > 0.18  # what the questions themselves are worth spreads over 6 points, and is not in it
+    assert gain.high - gain.mean == pytest.approx(gain.mean - gain.low)
+    test = stats.ttest_rel(after, before).confidence_interval()
+    assert (gain.low, gain.high) == pytest.approx((test.low, test.high), rel=0.01)
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        Gain.of([1.0, 2.0], [1.0])
+
+
 needs_stored = pytest.mark.skipif(not (ROOT / STORED).exists(), reason="no stored tour yet: minillm tour --out")
 
 
@@ -130,9 +147,12 @@ def test_the_stored_tour_satisfies_its_bands():
     assert bits["gpt"] < 0.15
     assert row["gpt"].passed
     assert row["sft"].passed
+    assert row["rm"].passed
+    assert row["ppo"].passed
     assert row["ppo"].invented < row["sft"].invented
     assert row["ppo"].followed > row["sft"].followed - 0.05
     assert row["ppo"].reward > row["sft"].reward
+    assert min(row["rm"].worth, row["ppo"].worth) > row["sft"].worth > row["gpt"].worth > row["eliza"].worth - 1e-9
 
 
 @needs_stored
@@ -155,7 +175,11 @@ def test_the_labeller_likes_right_answers_and_nothing_else():
         assert worth(one.prompt, SHRUG) == 0.0
         assert worth(one.prompt, one.answer + " no") == -2.0
     assert not {one.person for one in text.practice_unknown()} & {one.person for one in text.exam_unknown()}
-    new = {one.person for one in text.exam()} - {one.person for one in text.lessons()}
+    asked_of = {one.person for one in text.lessons()}
+    practised = {one.person for one in text.practice(100) if one.task in FACTS and one.prompt not in unknown}
+    assert practised & asked_of
+    assert practised - asked_of  # told, and never asked for: what the exam has too
+    new = {one.person for one in text.exam()} - asked_of
     assert len(new) > 3
     assert not new & {one.person for one in text.all_practice()}
     lessons = {one.prompt for one in text.lessons()}
