@@ -162,8 +162,8 @@ def _gain(m: Measured) -> Gain:
 def _rm(found: Mapping[str, Measured], floor: float) -> Judgement:
     o, gain = found["rm"].others, _gain(found["rm"])
     text = (
-        f"worth {gain} more; the judge guesses {o['accuracy']:.2f} of the labeller's choices (the likelier answer "
-        f"{o['likelier']:.2f}, at most {o['bayes']:.2f})"
+        f"the labeller gains {gain}; the judge guesses {o['accuracy']:.2f} of the labeller's choices (the likelier "
+        f"answer {o['likelier']:.2f}, at most {o['bayes']:.2f})"
     )
     if "clicks" in o:
         text += f"; {o['clicks']:.0f} comparisons of your own"
@@ -176,7 +176,7 @@ def _rm(found: Mapping[str, Measured], floor: float) -> Judgement:
 def _ppo(found: Mapping[str, Measured], floor: float) -> Judgement:
     before, after, o, gain = found["sft"], found["ppo"], found["ppo"].others, _gain(found["ppo"])
     text = (
-        f"worth {gain} more; invents {_share(after.invented)} instead of {_share(before.invented)}, follows "
+        f"the labeller gains {gain}; invents {_share(after.invented)} instead of {_share(before.invented)}, follows "
         f"{_share(after.followed).value:.2f} instead of {_share(before.followed).value:.2f}; J {o['objective']:.2f} of "
         f"at most {o['objective best']:.2f}"
     )
