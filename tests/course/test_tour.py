@@ -18,7 +18,7 @@ from minillm.course import cli, tour, tour_aside, tour_bench
 from minillm.course.tour import run_tour
 from minillm.course.tour_config import STAGES
 from minillm.course.tour_folder import TourFolder
-from minillm.course.tour_reward import best_of, the_reward
+from minillm.course.tour_reward import best_of, likeliest_of, the_reward, worth_gained, worths
 from minillm.course.tour_sft import answering, draw
 from minillm.course.tour_text import SHRUG
 from minillm.speaker_files import load_speaker
@@ -240,3 +240,34 @@ def test_one_click_is_enough_and_a_torn_line_is_told(copied, tmp_path):
     assert "1 comparisons of your own" in rows[6].verdict
     assert "too few to hold any back" in rows[6].verdict
     assert any("Half a line" in sentence for sentence in told)
+
+
+def test_what_answers_are_worth_is_what_the_labeller_finds_in_them(whole):
+    bench = tour_bench.Bench(TourFolder(TINY, whole[0]), print)
+    said = bench.replies("sft")
+    right = [one.answer for one in bench.exam.instructions] + [SHRUG] * len(bench.exam.unknown)
+    n, told = len(right), len(bench.exam.instructions)
+    assert worths(bench, right) == [1.0] * told + [0.0] * (n - told)
+    assert worths(bench, [SHRUG] * n) == [0.0] * n
+    assert worths(bench, ["Nobody knows it better."] * n) == [TINY.wrong] * n
+    rows = whole[1]
+    assert rows[5].worth == pytest.approx(sum(worths(bench, said)) / n)
+    found = worth_gained(bench, "rm")
+    assert found["gain"] == pytest.approx(found["worth"] - rows[5].worth)
+    assert found["worth"] == rows[6].worth
+
+
+def test_the_likeliest_of_n_is_the_judge_that_nobody_taught(whole):
+    bench = tour_bench.Bench(TourFolder(TINY, whole[0]), print)
+    model, prompts = answering(bench), ["Where does Olga live?", "What is 1 + 2?"]
+    drawn = draw(model, [bench.text.prompt(p) for p in prompts for _ in range(2)], bench.text.stop, TINY.seed + 3)
+    for i, (prompt, said) in enumerate(zip(prompts, likeliest_of(bench, model)(prompts), strict=True)):
+        rows = [bench.text.prompt(prompt)] * 2
+        logp = [next_log(model, row, answer) for row, answer in zip(rows, drawn[2 * i : 2 * i + 2], strict=True)]
+        assert said == bench.text.plain(drawn[2 * i + logp.index(max(logp))])
+
+
+def next_log(model, prompt, answer):
+    """log p of an answer, token after token."""
+    logits_bv = [model.logits(torch.tensor([prompt + answer[:i]]))[0, -1] for i in range(len(answer))]
+    return sum(z_v.log_softmax(-1)[token].item() for z_v, token in zip(logits_bv, answer, strict=True))

@@ -31,3 +31,10 @@ def test_it_learns_to_follow_and_then_to_be_silent(row):
     assert row["ppo"].followed > row["sft"].followed - 0.2
     assert row["sft"].kl == 0 < row["ppo"].kl < 5
     assert row["ppo"].reward > row["sft"].reward
+
+
+def test_the_labeller_gains_by_the_judge_and_by_what_learned_from_it(row):
+    assert row["rm"].passed
+    assert row["rm"].worth > row["sft"].worth + 0.05
+    assert row["ppo"].worth > row["sft"].worth
+    assert row["sft"].worth > row["gpt"].worth > row["eliza"].worth == -1.0
