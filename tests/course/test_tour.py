@@ -242,7 +242,7 @@ def test_one_click_is_enough_and_a_torn_line_is_told(copied, tmp_path):
     assert any("Half a line" in sentence for sentence in told)
 
 
-def test_what_answers_are_worth_is_what_the_labeller_finds_in_them(whole):
+def test_what_answers_are_worth_is_what_the_labeller_finds_in_them(whole, monkeypatch):
     bench = tour_bench.Bench(TourFolder(TINY, whole[0]), print)
     said = bench.replies("sft")
     right = [one.answer for one in bench.exam.instructions] + [SHRUG] * len(bench.exam.unknown)
@@ -255,6 +255,9 @@ def test_what_answers_are_worth_is_what_the_labeller_finds_in_them(whole):
     found = worth_gained(bench, "rm")
     assert found["gain"] == pytest.approx(found["worth"] - rows[5].worth)
     assert found["worth"] == rows[6].worth
+    assert the_reward(bench).reads_likelihood
+    monkeypatch.setattr(bench, "replies", lambda stage: right if stage == "ppo" else [SHRUG] * n)
+    assert worth_gained(bench, "ppo")["gain"] == pytest.approx(told / n)
 
 
 def test_the_likeliest_of_n_is_the_judge_that_nobody_taught(whole):
