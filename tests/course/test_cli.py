@@ -36,6 +36,14 @@ def test_no_command_prints_the_commands(capsys):
     assert all(word in said for word in ("lab", "doctor", "grade", "author"))
 
 
+def test_the_package_runs_as_a_program():
+    for words, status in ((["--version"], 0), (["chat", "nobody"], 2)):
+        command = [sys.executable, "-m", "minillm", *words]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        said = done.stdout + done.stderr
+        assert done.returncode == status and said.startswith("minillm ") and "directly executed" not in said
+
+
 def test_a_busy_port(capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
