@@ -47,6 +47,9 @@ def lab_command(course: Path, port: int, *, browser: bool = True) -> list[str]:
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={course}"]
     command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
     command += ["--ServerApp.kernel_spec_manager_class=minillm.course.kernel.ThisPython"]
+    command += ["--Application.log_level=WARN"]  # a page of notes would hide the address and how to stop it
+    # the course needs no network, so nothing asks for news, and no question about them covers the page
+    command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     if (course / FIRST_CHAPTER).exists():
         command.append(f"--LabApp.default_url=/lab/tree/{FIRST_CHAPTER}")
     if not browser:
