@@ -35,7 +35,7 @@ from minillm.course.tour_table import StageRow, results_table, rows_of, store
 __all__ = ["STAGES", "StageRow", "TourConfig", "results_figure", "results_table", "run_tour", "tour_command"]
 
 LEGEND = """\
-bits/char  for a character of new stories; above: more than their exact entropy
+bits/char  of new stories, for a character; above: beyond their exact entropy
 followed   share of the instructions; invented: share of the questions that no
            text answers, answered all the same
 reward     mean score by this tour's reward model; KL: nats away from sft
