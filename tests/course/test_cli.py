@@ -103,6 +103,9 @@ def test_lab_starts_our_kernel_in_a_home_with_a_bad_one(bad_home):
         started = ask(f"http://127.0.0.1:{port}/api/kernels?token=test", data=b'{"name": "python3"}')
         alive = ask(f"http://127.0.0.1:{port}/api/kernels/{started['id']}?token=test")
         assert alive["name"] == "python3"
+        about = ask(f"http://127.0.0.1:{port}/lab/api/settings/@jupyterlab/apputils-extension:notification?token=test")
+        asks = {name: one["default"] for name, one in about["schema"]["properties"].items()}
+        assert asks["fetchNews"] == "false" and asks["checkForUpdates"] is False, "a question covers the page"
     finally:
         os.killpg(process.pid, 15)
         process.wait(20)
