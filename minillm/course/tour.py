@@ -120,7 +120,8 @@ def tour_command(options: argparse.Namespace) -> int:
     if options.again:
         folder.forget()
     say = lambda sentence: print(_fitting(sentence), flush=True)
-    say(f"The tour of {len(STAGES)} models, kept in {folder.folder}. Stop it when you like; the same command goes on.")
+    say(f"The tour of {len(STAGES)} models, kept in {folder.folder}.")
+    say("Stop it when you like (Ctrl-C); the same command goes on where it was.")
     if there := [stage for stage in STAGES if (folder.path(stage) / DONE).exists()]:
         say(f"There from before: {', '.join(there)}.")
     try:
