@@ -186,7 +186,8 @@ class TerminalChat:
                     text = inert(answer.text) + ("" if answer.whole else " …")
                     self._say(f"{self.name:>{self.width}}> {self._wrapped(text, self.width + 2)}\n")
         elif found:
-            self._note("\n".join(f"{i:3}  {one.when[:10]} {one.when[11:16]}  {one.question[:60]}" for i, one in enumerate(found[:20], 1)))
+            lines = [f"{one.when[:10]} {one.when[11:16]}  {one.question[:60]}" for one in found[:20]]
+            self._note("\n".join(f"{i:3}  {line}" for i, line in enumerate(lines, 1)))
         else:
             self._note(f"There is no conversation with {self.name} on disk yet.")
 
