@@ -271,7 +271,8 @@ layer 8  course        what turns the library into a course
     course/abstaining.py        where a reward for silence leads, in closed form
     course/checks_26.py         checks of chapter 26: a verdict, what a change reaches, a row, a decision
     course/widgets_26.py        the explorer of chapter 26: what a wrong answer costs, and where a model falls silent
-    course/cli.py               the command line: minillm lab, doctor, grade, tour, author
+    course/cli.py               the command line: minillm lab, progress, doctor, grade, tour, chat, author
+    __main__.py                 python -m minillm, the same
 """
 
 __version__ = "0.1.0"

@@ -14,6 +14,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
@@ -142,11 +143,16 @@ class TerminalChat:
     def _judge(self, liked: bool) -> None:
         made = self.talk.judge(liked)
         if not liked:
+            more = self.talk.another()
+            try:
+                first = next(more, "")  # it is drawn before it is shown, or there is none
+            except ValueError as error:
+                raise ValueError(f"Disliked. There is no other answer: {error}.") from None
             self._note("Disliked. Here is another answer: /like or /dislike it.")
-            self._answer(self.talk.another())
+            self._answer(chain([first], more))
         elif made:
             where = f" in {self.likes}" if self.likes is not None else ""
-            self._note(f"Liked, and better than what you disliked: {len(made)} comparison(s) kept{where}.")
+            self._note(f"Liked, and better than what you disliked: {_comparisons(len(made))} kept{where}.")
         else:
             self._note("Liked. A comparison needs a second answer: /regenerate, and /dislike the worse one.")
 
@@ -180,7 +186,8 @@ class TerminalChat:
                     text = inert(answer.text) + ("" if answer.whole else " …")
                     self._say(f"{self.name:>{self.width}}> {self._wrapped(text, self.width + 2)}\n")
         elif found:
-            self._note("\n".join(f"{i:3}  {one.when[:16]}  {one.question[:60]}" for i, one in enumerate(found[:20], 1)))
+            lines = [f"{one.when[:10]} {one.when[11:16]}  {one.question[:60]}" for one in found[:20]]
+            self._note("\n".join(f"{i:3}  {line}" for i, line in enumerate(lines, 1)))
         else:
             self._note(f"There is no conversation with {self.name} on disk yet.")
 
@@ -219,6 +226,10 @@ class TerminalChat:
     def _say(self, text: str) -> None:
         self.out.write(text)
         self.out.flush()
+
+
+def _comparisons(count: int) -> str:
+    return f"{count} comparison{'s' * (count != 1)}"
 
 
 class _Paper:

@@ -62,10 +62,23 @@ def test_a_chat_from_welcome_to_good_bye(tmp_path):
     said, chat = in_terminal(Counter(), "/2", "Who?", "", "/dislike", "/like", "/quit", folder=tmp_path)
     for words in ("counter: It counts.", "/3  Three?", "you> Two?", "counter> answer number 1\n",
                   "counter> answer number 2\n", "Disliked. Here is another", "counter> answer number 3\n",
-                  "1 comparison(s) kept", "There is nothing to answer", "Good-bye. Kept in "):  # fmt: skip
+                  "1 comparison kept", "There is nothing to answer", "Good-bye. Kept in "):  # fmt: skip
         assert words in said, words
     assert "/4" not in said and len(read_comparisons(tmp_path / "likes.jsonl")) == 1
     assert read_turns(chat.talk.path) == chat.talk.turns
+
+
+class Stubborn(Speaker):
+    name, about, suggestions = "mule", "It says one thing.", ()
+
+    def reply(self, messages, *, temperature, generator):
+        yield "No."
+
+
+def test_a_dislike_where_there_is_no_other_answer():
+    said, _ = in_terminal(Stubborn(), "Yes?", "/dislike", "/quit")
+    assert "Disliked. There is no other answer: it says the same each time" in said
+    assert said.count("mule> ") == 1 and "Here is another" not in said, "no promise of what does not come"
 
 
 def test_each_command(tmp_path):

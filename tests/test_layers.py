@@ -23,6 +23,7 @@ CHAT = (
     "speakers",
 )  # files without a folder: layer 7 is theirs
 LAYERS |= dict.fromkeys(CHAT, 7)
+LAYERS["__main__"] = 9  # it only hands over to course/cli.py
 LIGHT = ("text", "rules", "statistical")
 EXECUTES = {"course/grading_answers.py", "course/grading_examiner.py"}  # running cells is what these two are for
 

@@ -67,6 +67,16 @@ def test_every_command_of_the_teachers_page_is_understood(line):
         assert line in README and program == "pip"
 
 
+@pytest.mark.parametrize("line", sorted(set(re.findall(r"`(minillm [^`]+)`", README))))
+def test_every_command_in_a_sentence_is_understood(line):
+    words = shlex.split(line)[1:]
+    if len(words) == 1:  # a command by its name
+        with pytest.raises(SystemExit, match="0"):
+            make_parser().parse_args([*words, "--help"])
+    else:
+        make_parser().parse_args(words)  # leaves with SystemExit when an option is not there
+
+
 def card_minutes(path):
     """Minutes and points of the exercises of a solutions notebook, and the minutes on its chapter's title card."""
     cells = json.loads(path.read_text("utf-8"))["cells"]

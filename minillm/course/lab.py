@@ -47,6 +47,7 @@ def lab_command(course: Path, port: int, *, browser: bool = True) -> list[str]:
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={course}"]
     command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
     command += ["--ServerApp.kernel_spec_manager_class=minillm.course.kernel.ThisPython"]
+    command += ["--Application.log_level=WARN"]  # a page of notes would hide the address and how to stop it
     if (course / FIRST_CHAPTER).exists():
         command.append(f"--LabApp.default_url=/lab/tree/{FIRST_CHAPTER}")
     if not browser:
@@ -57,8 +58,13 @@ def lab_command(course: Path, port: int, *, browser: bool = True) -> list[str]:
 
 
 def lab_environment() -> dict[str, str]:
-    """The environment of JupyterLab: what belongs to this Python goes before what lies in the reader's home."""
-    return {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
+    """The environment of JupyterLab: what belongs to this Python goes before what lies in the reader's home.
+
+    With defaults of our own, which the reader's settings override: the course needs no network, so nothing looks for
+    news or updates, and no question about them covers the page.
+    """
+    paths = [str(Path(__file__).parent / "jupyter"), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    return {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths))}
 
 
 def choose_port(wanted: int | None) -> int:

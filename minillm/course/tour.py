@@ -12,7 +12,9 @@ Next:    minillm/course/tour_config.py
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from minillm.course.tour_bench import Bench
 from minillm.course.tour_clicks import standing
 from minillm.course.tour_config import STAGES, TourConfig
 from minillm.course.tour_figure import results_figure
-from minillm.course.tour_folder import Measured, TourFolder
+from minillm.course.tour_folder import DONE, Measured, TourFolder
 from minillm.course.tour_models import make_eliza, make_gpt, make_lstm, make_ngram, make_window
 from minillm.course.tour_ppo import make_ppo
 from minillm.course.tour_reward import make_rm
@@ -32,6 +34,13 @@ from minillm.course.tour_table import StageRow, results_table, rows_of, store
 
 __all__ = ["STAGES", "StageRow", "TourConfig", "results_figure", "results_table", "run_tour", "tour_command"]
 
+LEGEND = """\
+bits/char  of new stories, for a character; above: beyond their exact entropy
+followed   share of the instructions; invented: share of the questions that no
+           text answers, answered all the same
+reward     mean score by this tour's reward model; KL: nats away from sft
+J          reward less beta times KL, which PPO pushes up
+yes, no    whether a stage is better than what it is held against"""
 _MAKE: dict[str, Callable[[Bench], Measured]] = {
     "eliza": make_eliza,
     "ngram": make_ngram,
@@ -54,8 +63,9 @@ def run_tour(
     """Train the stages that are not there yet, in order up to `until`, and return a row for each stage.
 
     `folder` is where they are kept (None: `my/tour` in the learner's folder); `progress` is given a sentence after each
-    stage and whenever something is to be told (None: nobody is told). Raises ValueError for a clicks file that cannot
-    be read, before anything is trained, and OSError when the disk refuses; what was there before then still is.
+    stage that was trained and whenever something is to be told (None: nobody is told). Raises ValueError for a clicks
+    file that cannot be read, before anything is trained, and OSError when the disk refuses; what was there before then
+    still is.
     """
     config, say = config or TourConfig.full(), progress or (lambda sentence: None)
     if until not in STAGES:
@@ -69,8 +79,8 @@ def run_tour(
     try:
         for stage in STAGES[: STAGES.index(until) + 1]:
             found[stage], trained = _made(bench, stage)
-            row = rows_of(found, bench.text.floor)[-1]
-            say(f"{stage:7}{'trained' if trained else 'is there'}: {row.verdict}")
+            if trained:
+                say(f"{stage:7}trained: {rows_of(found, bench.text.floor)[-1].verdict}")
         bench.folder.point_here()
     finally:
         torch.set_num_threads(threads)
@@ -86,7 +96,8 @@ def train_stages(
     torch.set_num_threads(config.threads)
     bench = Bench(TourFolder(config, folder), say)
     for stage in stages:
-        _made(bench, stage)
+        if _made(bench, stage)[1]:
+            say(f"{stage:7}trained")
 
 
 def _made(bench: Bench, stage: str) -> tuple[Measured, bool]:
@@ -103,16 +114,21 @@ def tour_command(options: argparse.Namespace) -> int:
     """`minillm tour`: run, show the table, say how to go on. 0 when all stages are there, 1 when it was stopped."""
     config = TourConfig.quick() if options.quick else TourConfig.full()
     config = _changed(config, options)
+    if config.clicks is not None:
+        standing(config.clicks)  # a file that cannot be read is told before anything else
     folder = TourFolder(config)
     if options.again:
         folder.forget()
-    print(
-        f"The tour of {len(STAGES)} models, kept in {folder.folder}. Stop it when you like; the same command goes on."
-    )
-    say = lambda sentence: print(sentence, flush=True)
+    say = lambda sentence: print(_fitting(sentence), flush=True)
+    say(f"The tour of {len(STAGES)} models, kept in {folder.folder}.")
+    say("Stop it when you like (Ctrl-C); the same command goes on where it was.")
+    if there := [stage for stage in STAGES if (folder.path(stage) / DONE).exists()]:
+        say(f"There from before: {', '.join(there)}.")
     try:
         with aside(train_stages, config, folder.folder, ASIDE) as both:
             if both:
+                if not set(ASIDE) <= set(there):
+                    say(f"Meanwhile, on another core: {' and '.join(ASIDE)}.")
                 train_stages(config, folder.folder, [stage for stage in STAGES if stage not in ASIDE], say)
         rows = run_tour(config, folder.folder, say)
         if options.out:
@@ -127,8 +143,17 @@ def tour_command(options: argparse.Namespace) -> int:
             f"minillm tour: {error}. Nothing finished is lost: make room, then give the same command.", file=sys.stderr
         )
         return 1
-    print(f"\n{results_table(rows)}\n\nTalk to any of them: minillm chat NAME, with NAME one of {', '.join(STAGES)}.")
+    talk = f"Talk to any of them: minillm chat NAME, with NAME one of {', '.join(STAGES)}."
+    print("\n".join(_fitting(line) for line in f"\n{results_table(rows)}\n\n{LEGEND}\n\n{talk}".split("\n")))
     return 0
+
+
+def _fitting(line: str) -> str:
+    """A line broken between words at the edge of the terminal, if there is one; the rest stands under the verdicts."""
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if columns is None or len(line) <= columns:
+        return line
+    return textwrap.fill(line, columns, subsequent_indent=" " * 13, break_long_words=False, break_on_hyphens=False)
 
 
 def _changed(config: TourConfig, options: argparse.Namespace) -> TourConfig:

@@ -36,6 +36,14 @@ def test_no_command_prints_the_commands(capsys):
     assert all(word in said for word in ("lab", "doctor", "grade", "author"))
 
 
+def test_the_package_runs_as_a_program():
+    for words, status in ((["--version"], 0), (["chat", "nobody"], 2)):
+        command = [sys.executable, "-m", "minillm", *words]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        said = done.stdout + done.stderr
+        assert done.returncode == status and said.startswith("minillm ") and "directly executed" not in said
+
+
 def test_a_busy_port(capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -95,6 +103,9 @@ def test_lab_starts_our_kernel_in_a_home_with_a_bad_one(bad_home):
         started = ask(f"http://127.0.0.1:{port}/api/kernels?token=test", data=b'{"name": "python3"}')
         alive = ask(f"http://127.0.0.1:{port}/api/kernels/{started['id']}?token=test")
         assert alive["name"] == "python3"
+        about = ask(f"http://127.0.0.1:{port}/lab/api/settings/@jupyterlab/apputils-extension:notification?token=test")
+        asks = {name: one["default"] for name, one in about["schema"]["properties"].items()}
+        assert asks["fetchNews"] == "false" and asks["checkForUpdates"] is False, "a question covers the page"
     finally:
         os.killpg(process.pid, 15)
         process.wait(20)
