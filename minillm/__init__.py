@@ -5,6 +5,7 @@ folder and the layers above it in this list. A test holds that, and that this ma
 
 layer 0  core          what everything stands on
     core/files.py               files that are whole or not there
+    core/locks.py               one process at a time, and let go of however that one ends
     core/json_lines.py          files that only grow, a line at a time, and lose nothing
     core/settings.py            settings checked: the name, the value, the rule, a value that works
     core/modes.py               training or evaluation mode for a while, and back

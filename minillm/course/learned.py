@@ -10,27 +10,25 @@ goes wrong here, a full disk say, is told in a sentence and never makes a solved
 Next:    minillm/course/places.py
 """
 
-import errno
 import html
 import json
 import os
 import re
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from minillm.core.files import write_atomically
+from minillm.core.locks import alone
 from minillm.course.notebooks import cell_source, read_notebook
 from minillm.course.places import NoCourse, find_course, learner_folder
 from minillm.course.progress import QUIET, audience
 
 FILE, LOCK, VERSION = "progress.json", ".progress.lock", 1
 PATIENCE = 5.0  # seconds that one notebook waits for another
+BUSY = "another notebook holds the file"
 _NAME = re.compile(r"\d\d\.[a-z][a-z0-9_]*")
 _CHECK = re.compile(r'\bcheck\("(\d\d\.[a-z][a-z0-9_]*)"')
 _TITLE = re.compile(r"# (\d\d) · ([^:\n]+)")
@@ -56,7 +54,7 @@ def note_solved(name: str) -> str:
     folder = learner_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with alone(folder / LOCK, PATIENCE, BUSY):
             solved, notice = _read(folder)
             if name in solved:
                 return notice
@@ -81,7 +79,7 @@ def read_solved() -> tuple[dict[str, str], str]:
         try:
             return _parsed((folder / FILE).read_bytes()), ""
         except (ValueError, RecursionError):
-            with _alone(folder):
+            with alone(folder / LOCK, PATIENCE, BUSY):
                 return _read(folder)
     except FileNotFoundError:
         return {}, ""
@@ -228,32 +226,3 @@ def _parsed(data: bytes) -> dict[str, str]:
         if not _NAME.fullmatch(name) or not isinstance(when, str):
             raise ValueError(f"solved[{name!r:.40}]={when!r:.40} must be a time under a name such as '05.window'")
     return solved
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system lets go of it when a process ends, however it ends."""
-    with (folder / LOCK).open("ab") as stream:
-        late = time.monotonic() + PATIENCE
-        while not _locked(stream):
-            if time.monotonic() > late:
-                raise TimeoutError("another notebook holds the file")
-            time.sleep(0.01)
-        yield
-
-
-def _locked(stream: IO[bytes]) -> bool:
-    """Whether the lock is ours now."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # anything else says that this file system knows no locks; then there is none to wait for
-        return error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
-    return True

@@ -15,11 +15,13 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+from minillm.core.locks import alone
 from minillm.course.tour_aside import ASIDE, aside
 from minillm.course.tour_bench import Bench
 from minillm.course.tour_clicks import standing
@@ -34,10 +36,12 @@ from minillm.course.tour_table import StageRow, results_table, rows_of, store
 
 __all__ = ["STAGES", "StageRow", "TourConfig", "results_figure", "results_table", "run_tour", "tour_command"]
 
+LOCK = ".lock"
 LEGEND = """\
 bits/char  of new stories, for a character; above: beyond their exact entropy
 followed   share of the instructions; invented: share of the questions that no
            text answers, answered all the same
+worth      of an answer to the labeller: right 1, "I do not know." 0, else -1
 reward     mean score by this tour's reward model; KL: nats away from sft
 J          reward less beta times KL, which PPO pushes up
 yes, no    whether a stage is better than what it is held against"""
@@ -64,15 +68,29 @@ def run_tour(
 
     `folder` is where they are kept (None: `my/tour` in the learner's folder); `progress` is given a sentence after each
     stage that was trained and whenever something is to be told (None: nobody is told). Raises ValueError for a clicks
-    file that cannot be read, before anything is trained, and OSError when the disk refuses; what was there before then
-    still is.
+    file that cannot be read, before anything is trained, TimeoutError when another tour works in the folder, and
+    OSError when the disk refuses; what was there before then still is.
     """
     config, say = config or TourConfig.full(), progress or (lambda sentence: None)
     if until not in STAGES:
         raise ValueError(f"until={until!r} must be one of {', '.join(STAGES)}")
     if config.clicks is not None:
         standing(config.clicks)
-    bench = Bench(TourFolder(config, folder), say)
+    kept = TourFolder(config, folder)
+    with _alone_in(kept):
+        return _run(kept, say, until)
+
+
+@contextmanager
+def _alone_in(kept: TourFolder) -> Iterator[None]:
+    """Two tours in one folder would write over each other's checkpoints."""
+    kept.folder.mkdir(parents=True, exist_ok=True)
+    with alone(kept.folder / LOCK, busy=f"another tour works in {kept.folder}; wait for its end, or stop it"):
+        yield
+
+
+def _run(kept: TourFolder, say: Callable[[str], object], until: str = "ppo") -> list[StageRow]:
+    config, bench = kept.config, Bench(kept, say)
     found: dict[str, Measured] = {}
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
@@ -117,6 +135,27 @@ def tour_command(options: argparse.Namespace) -> int:
     if config.clicks is not None:
         standing(config.clicks)  # a file that cannot be read is told before anything else
     folder = TourFolder(config)
+    try:
+        with _alone_in(folder):
+            return _tour(folder, options)
+    except KeyboardInterrupt:
+        print(
+            "\nStopped. Nothing finished is lost: the same command goes on from the newest checkpoint.", file=sys.stderr
+        )
+        return 130
+    except TimeoutError as error:
+        print(f"minillm tour: {error}.", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"minillm tour: {error}. Nothing finished is lost: make room, then give the same command.", file=sys.stderr
+        )
+        return 1
+
+
+def _tour(folder: TourFolder, options: argparse.Namespace) -> int:
+    """The command, while nobody else works in the folder."""
+    config = folder.config
     if options.again:
         folder.forget()
     say = lambda sentence: print(_fitting(sentence), flush=True)
@@ -124,25 +163,14 @@ def tour_command(options: argparse.Namespace) -> int:
     say("Stop it when you like (Ctrl-C); the same command goes on where it was.")
     if there := [stage for stage in STAGES if (folder.path(stage) / DONE).exists()]:
         say(f"There from before: {', '.join(there)}.")
-    try:
-        with aside(train_stages, config, folder.folder, ASIDE) as both:
-            if both:
-                if not set(ASIDE) <= set(there):
-                    say(f"Meanwhile, on another core: {' and '.join(ASIDE)}.")
-                train_stages(config, folder.folder, [stage for stage in STAGES if stage not in ASIDE], say)
-        rows = run_tour(config, folder.folder, say)
-        if options.out:
-            store(rows, config, Bench(folder, print).text.floor, Path(options.out))
-    except KeyboardInterrupt:
-        print(
-            "\nStopped. Nothing finished is lost: the same command goes on from the newest checkpoint.", file=sys.stderr
-        )
-        return 130
-    except OSError as error:
-        print(
-            f"minillm tour: {error}. Nothing finished is lost: make room, then give the same command.", file=sys.stderr
-        )
-        return 1
+    with aside(train_stages, config, folder.folder, ASIDE) as both:
+        if both:
+            if not set(ASIDE) <= set(there):
+                say(f"Meanwhile, on another core: {' and '.join(ASIDE)}.")
+            train_stages(config, folder.folder, [stage for stage in STAGES if stage not in ASIDE], say)
+    rows = _run(folder, say)
+    if options.out:
+        store(rows, config, Bench(folder, print).text.floor, Path(options.out))
     talk = f"Talk to any of them: minillm chat NAME, with NAME one of {', '.join(STAGES)}."
     print("\n".join(_fitting(line) for line in f"\n{results_table(rows)}\n\n{LEGEND}\n\n{talk}".split("\n")))
     return 0

@@ -177,7 +177,7 @@ def test_who_was_killed_holds_no_lock(mine):
     mine.mkdir()
     holder = subprocess.Popen(
         [sys.executable, "-c", "from minillm.course import learned as l, places as p; import time\n"
-         "with l._alone(p.learner_folder()):\n    print('held', flush=True); time.sleep(60)"],
+         "with l.alone(p.learner_folder() / l.LOCK):\n    print('held', flush=True); time.sleep(60)"],
         stdout=subprocess.PIPE,
     )  # fmt: skip
     assert holder.stdout.readline() == b"held\n"

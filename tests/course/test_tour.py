@@ -14,6 +14,7 @@ import torch
 from small_tours import TINY, clicked, forked
 
 from minillm.adaptation.chat_template import conversation
+from minillm.core.locks import alone
 from minillm.course import cli, tour, tour_aside, tour_bench
 from minillm.course.tour import run_tour
 from minillm.course.tour_config import STAGES
@@ -177,7 +178,9 @@ def test_the_command_line_says_what_happened(whole, copied, tmp_path, monkeypatc
     assert "minillm chat NAME" in said
     assert "bits/char" in said
     assert f"There from before: {', '.join(STAGES)}." in said and "Meanwhile" not in said and "trained" not in said
-    assert all(word in tour.LEGEND for word in ("bits/char", "above", "followed", "invented", "reward", "KL", "J "))
+    assert all(
+        word in tour.LEGEND for word in ("bits/char", "above", "followed", "invented", "worth", "reward", "KL", "J ")
+    )
     assert max(map(len, tour.LEGEND.split("\n"))) < 80
     stored = json.loads((tmp_path / "out.json").read_text())
     assert [row["name"] for row in stored["rows"]] == list(STAGES)
@@ -287,3 +290,14 @@ def next_log(model, prompt, answer):
     """log p of an answer, token after token."""
     logits_bv = [model.logits(torch.tensor([prompt + answer[:i]]))[0, -1] for i in range(len(answer))]
     return sum(z_v.log_softmax(-1)[token].item() for z_v, token in zip(logits_bv, answer, strict=True))
+
+
+def test_two_tours_in_one_folder_take_turns(copied, whole, monkeypatch, capsys):
+    monkeypatch.setenv("MINILLM_FOLDER", str(copied.parent))
+    monkeypatch.setattr(tour.TourConfig, "quick", classmethod(lambda cls: TINY))
+    with alone(copied / tour.LOCK):
+        assert cli.main(["tour", "--quick", "--again"]) == 1  # and forgets nothing
+        assert "another tour works in" in capsys.readouterr().err
+        with pytest.raises(TimeoutError):
+            run_tour(TINY, copied)
+    assert run_tour(TINY, copied) == whole[1]
