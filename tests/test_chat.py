@@ -208,6 +208,15 @@ class Terminal:
     def type(self, keys):
         os.write(self.main, keys.encode())
 
+    def leave(self):
+        """Ctrl-C at the prompt; again where it came between the prompt and the reading of the line, which loses it."""
+        self.type("\x03")
+        try:
+            self.wait_for("Good-bye. Kept in", seconds=15)
+        except AssertionError:
+            self.type("\x03")
+            self.wait_for("Good-bye. Kept in")
+
     def close(self):
         if self.process.poll() is None:
             self.process.kill()
@@ -248,8 +257,7 @@ def test_ctrl_c_stops_the_answer_and_then_leaves(terminal):
     terminal.type("/regenerate\n")
     terminal.wait_for("That is the answer of before.")
     terminal.wait_for("you> ")
-    terminal.type("\x03")
-    terminal.wait_for("Good-bye. Kept in")
+    terminal.leave()
     assert terminal.process.wait(20) == 0 and [len(turn.answers) for turn in turns_in(terminal.folder)] == [1, 1]
 
 
