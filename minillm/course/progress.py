@@ -19,9 +19,11 @@ _PERIOD = 0.1  # seconds between two frames: fast enough for an eye, slow enough
 
 
 def progress(
-    items: Iterable[Item], label: str = "", total: int | None = None, unit: str = "steps"
+    items: Iterable[Item], label: str = "", total: int | None = None, unit: str = "steps", before: int = 0
 ) -> Generator[Item, None, None]:
     """Hand on the items one by one and show how far it is; `total` is needed where the items have no length.
+
+    `before` is how many were done in an earlier run: they count as done, and not in the time that is left.
 
     Set the environment variable MINILLM_QUIET=1 to silence it.
 
@@ -29,30 +31,32 @@ def progress(
     6
     """
     if total is None:
-        total = len(items) if hasattr(items, "__len__") else None  # type: ignore[arg-type]
+        total = before + len(items) if hasattr(items, "__len__") else None  # type: ignore[arg-type]
     show = _pick_display()
     if show is None:
         yield from items
         return
-    start, last, done = time.monotonic(), 0.0, 0
-    show(_frame(label, 0, total, unit, 0.0), False)
+    start, last, done = time.monotonic(), 0.0, before
+    show(_frame(label, done, total, unit), False)
     try:
         for item in items:
             yield item
             done += 1
             now = time.monotonic()
             if now - last >= _PERIOD:
-                show(_frame(label, done, total, unit, now - start), False)
+                each = (now - start) / (done - before) if now - start > 1 else 0.0
+                show(_frame(label, done, total, unit, each), False)
                 last = now
     finally:
         show(_final(label, done, total, unit), True)
 
 
-def _frame(label: str, done: int, total: int | None, unit: str, seconds: float) -> str:
+def _frame(label: str, done: int, total: int | None, unit: str, each: float = 0.0) -> str:
+    """One frame; `each` is how many seconds an item takes, 0 while that is not known."""
     begin = f"{label}: " if label else ""
     if total is None:
         return f"{begin}{done:,} {unit}"
-    left = f", about {seconds / done * (total - done):.0f} s left" if done and seconds > 1 else ""
+    left = f", about {each * (total - done):.0f} s left" if each else ""
     filled = 20 * done // max(total, 1)
     return f"{begin}[{'#' * filled}{'.' * (20 - filled)}] {done:,} of {total:,} {unit}{left}"
 

@@ -64,7 +64,7 @@ class Bar:
     """One line that shows how far a stage is; a callback of `train`, which closes it."""
 
     def __init__(self, label: str, steps: int, start: int = 0, unit: str = "steps") -> None:
-        self._line = progress(range(start, steps), label, unit=unit)
+        self._line = progress(range(start, steps), label, unit=unit, before=start)
         next(self._line, None)
 
     def __call__(self, row: Step | None = None) -> None:

@@ -38,6 +38,10 @@ RATE, CRITIC_RATE = 3e-4, 1e-3
 PROMPTS = 1000  # of practice, shuffled anew for every rollout
 JUDGED, TRIES = 40, 64  # prompts on which J is measured, and answers to each
 SAVES = 10  # checkpoints of a run
+ABOUT = (
+    "A small model that was taught to answer, and then moved by PPO towards what a reward model likes. All that it "
+    "knows is one village and its people; about anything else it has never read a word, and it may answer all the same."
+)
 
 
 class Notes:
@@ -63,7 +67,7 @@ def make_ppo(bench: Bench) -> Measured:
                        max_new_tokens=LONGEST, updates=c.ppo_updates, eos=text.stop, seed=c.seed)  # fmt: skip
     ppo = PPO(policy, reference, reward.score, config, critic=Critic(reward.trunk))
     seconds, tokens = _train(bench, ppo)
-    speaker = ChatSpeaker(policy, text.template, name="ppo", suggestions=text.suggestions)
+    speaker = ChatSpeaker(policy, text.template, name="ppo", about=ABOUT, suggestions=text.suggestions)
     save_speaker(speaker, bench.folder.begin("ppo"))
     measured = Measured(
         model="the same after PPO",

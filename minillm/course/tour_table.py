@@ -11,6 +11,7 @@ Next:    minillm/course/tour_figure.py
 """
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from minillm.course.tour_folder import Measured
 
 YEARS = {"eliza": 1966, "ngram": 1995, "window": 2003, "lstm": 2012, "gpt": 2018, "sft": 2021, "rm": 2022, "ppo": 2022}
 FORMAT = "minillm-tour-2"
+WIDTH = 96  # of the verdicts, in characters: what a page of JupyterLab shows without breaking words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,7 +168,7 @@ def _rm(found: Mapping[str, Measured], floor: float) -> Judgement:
         f"answer {o['likelier']:.2f}, at most {o['bayes']:.2f})"
     )
     if "clicks" in o:
-        text += f"; {o['clicks']:.0f} comparisons of your own"
+        text += f"; clicks read: {o['clicks']:.0f}"
         held = o["clicks held back"]
         text += f", {o['clicks guessed']:.0f} of {held:.0f} held back guessed" if held else ", too few to hold any back"
     baseline = f"one answer of sft: worth {o['worth sft']:.2f}; its likeliest of as many: {o['worth likeliest']:.2f}"
@@ -233,7 +235,8 @@ def results_table(rows: Sequence[StageRow]) -> str:
         f"{row.name.ljust(wide)}  {'yes' if row.passed else 'no '}  {row.model}: {row.verdict} (against {row.baseline})"
         for row in rows
     ]
-    return "\n".join(line.rstrip() for line in [*table, *([""] if rows else []), *verdicts])
+    told = [textwrap.fill(line, WIDTH, subsequent_indent=" " * (wide + 6), break_on_hyphens=False) for line in verdicts]
+    return "\n".join(line.rstrip() for line in [*table, *([""] if rows else []), *told])
 
 
 def _whole(number: int | None) -> str:

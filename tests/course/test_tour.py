@@ -241,7 +241,7 @@ def test_clicks_move_the_reward_and_only_what_comes_after_it(copied, tmp_path):
         prompt, answers = bench.text.prompt(told), [SHRUG, "Greta lives by the hill."]
         raw = the_reward(bench).raw_scores([prompt] * 2, [bench.text.answer(a) for a in answers])
         scores[path.stem] = float(raw[0] - raw[1])
-        assert "6 comparisons of your own" in rows[6].verdict
+        assert "clicks read: 6" in rows[6].verdict
         assert "1 held back guessed" in rows[6].verdict
     assert scores["silent"] > scores["bold"] + 0.05
     assert len(list(copied.glob("sft-*"))) == 1
@@ -253,7 +253,7 @@ def test_one_click_is_enough_and_a_torn_line_is_told(copied, tmp_path):
     path.write_text('{"prompt": "Wherefore?", "answers": ["a hen", "a cat"], "choice": 1, "who": "me"}\n{"prom')
     told = []
     rows = run_tour(replace(TINY, clicks=path), copied, told.append)
-    assert "1 comparisons of your own" in rows[6].verdict
+    assert "clicks read: 1" in rows[6].verdict
     assert "too few to hold any back" in rows[6].verdict
     assert any("Half a line" in sentence for sentence in told)
 

@@ -103,6 +103,15 @@ def test_on_a_terminal_one_line_is_redrawn(loud):
     assert loud.getvalue().count("\n") == 1 and loud.getvalue().endswith("\n")
 
 
+def test_what_an_earlier_run_did_counts_as_done_and_not_in_the_time(loud, monkeypatch):
+    seconds = iter(range(0, 100, 2))
+    monkeypatch.setattr(progress_module, "time", types.SimpleNamespace(monotonic=lambda: next(seconds)))
+    assert list(progress(range(3), "training", before=7)) == [0, 1, 2]
+    frames = [frame.strip() for frame in loud.getvalue().split("\r")[1:]]
+    assert frames[0] == "training: [##############......] 7 of 10 steps"
+    assert frames[1].endswith("8 of 10 steps, about 4 s left") and frames[-1] == "training: 10 steps"
+
+
 def test_a_loop_that_is_left_says_so(loud):
     for i in progress(range(10), "training"):
         if i == 2:
