@@ -91,7 +91,8 @@ class Conversation:
         if not text:
             raise ValueError("there is nothing to answer: write something, or /help")
         if not self._started:
-            self._history.keep({"kind": "start", "version": FORMAT, "speaker": self.speaker.name, "when": now()})
+            who = {"speaker": self.speaker.name, "mark": self.speaker.mark}
+            self._history.keep({"kind": "start", "version": FORMAT, **who, "when": now()})
             self._started = True
         self.turns.append(Turn(text))
         self._history.keep({"kind": "ask", "text": text, "when": now()})

@@ -180,6 +180,7 @@ class Heading:
 
     path: Path
     speaker: str
+    mark: str  # of the speaker: two that were trained have the same name and another mark
     question: str  # the first one
     when: str
 
@@ -191,7 +192,8 @@ def earlier(folder: str | os.PathLike[str], speaker: str | None = None) -> list[
         try:
             with path.open("rb") as stream:
                 start, ask = object_of(stream.readline(10_000)), object_of(stream.readline(1_000_000))
-            one = Heading(path=path, speaker=_text(start["speaker"]), question=_text(ask["text"]), when=start["when"])
+            speaks, mark, question = _text(start["speaker"]), _text(start.get("mark", "")), _text(ask["text"])
+            one = Heading(path=path, speaker=speaks, mark=mark, question=question, when=start["when"])
         except (OSError, ValueError, KeyError):
             continue  # no conversation, or one of which nothing was said
         if speaker in (None, one.speaker):

@@ -25,6 +25,7 @@ class Speaker(Protocol):
     name: str  # a word: "eliza"
     about: str  # a sentence or two for who has never met it: what it is, and what it cannot do
     suggestions: tuple[str, ...] = ()  # what is worth saying to it first; a page shows three
+    mark: str = ""  # which of those with this name: `load_speaker` sets it to what names the parts on disk
 
     def reply(self, messages: Sequence[Message], *, temperature: float, generator: torch.Generator) -> Iterator[str]:
         """The answer to a conversation that ends with the user, in pieces, each as soon as it is there.

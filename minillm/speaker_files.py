@@ -118,7 +118,9 @@ def load_speaker(folder: str | os.PathLike[str]) -> Speaker:
         texts = {"name": card["name"], "about": card["about"], "suggestions": tuple(card["suggestions"])}
         if not all(isinstance(text, str) for text in (texts["name"], texts["about"], *texts["suggestions"])):
             raise ValueError("name, about and suggestions must be texts")
-        return _read_parts(kind, settings, parts, texts)
+        speaker = _read_parts(kind, settings, parts, texts)
+        speaker.mark = parts.name
+        return speaker
     except OSError as error:
         raise ValueError(f"{where} cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

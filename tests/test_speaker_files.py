@@ -11,7 +11,7 @@ from minillm.adaptation.chat_template import SPECIAL_TOKENS, ChatTemplate, conve
 from minillm.adaptation.lora import add_lora
 from minillm.neural.recurrent import TruncatedBPTT
 from minillm.speaker_files import CARD, load_speaker, save_speaker
-from minillm.speakers import ChatSpeaker, NGramSpeaker, TextSpeaker
+from minillm.speakers import ChatSpeaker, ElizaSpeaker, NGramSpeaker, TextSpeaker
 from minillm.statistical.ngram import NGramModel
 from minillm.text.tokenizer import WordTokenizer
 from minillm.transformer.decoder import Decoder, gpt2
@@ -183,3 +183,11 @@ def test_other_number_formats_come_back_too(tmp_path):
     assert again.score.weight is again.embedding.weight and again.embedding.weight.dtype == torch.float64
     assert torch.equal(again.embedding.weight, model.embedding.weight)
     assert SPECIAL_TOKENS[3] in load_speaker(tmp_path).template.tokenizer.special_ids
+
+
+def test_what_is_trained_anew_has_another_mark(tmp_path):
+    save_speaker(ElizaSpeaker(), tmp_path)
+    first = load_speaker(tmp_path).mark
+    assert first == load_speaker(tmp_path).mark != ElizaSpeaker().mark == ""
+    save_speaker(ElizaSpeaker(), tmp_path)
+    assert load_speaker(tmp_path).mark not in (first, "")

@@ -89,7 +89,7 @@ class ChatPage(W.VBox):
         super().__init__([self.head, self.suggested, self.paper, self.status, self.line, self.tools, assist()])
         self.add_class("minillm-chat")
         self.add_class(ASSISTED)
-        if found:
+        if found and found[0].mark == speaker.mark:  # else another model of this name spoke last: it begins anew
             self.reopen(found[0].path)
         self._list_earlier()
         self.redraw()

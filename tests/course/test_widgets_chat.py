@@ -186,6 +186,19 @@ def test_a_page_that_is_made_again_goes_on(tmp_path):
     assert page_of(tmp_path, ElizaSpeaker()).talk.turns == [], "another speaker's are not shown"
 
 
+def test_another_model_of_the_same_name_begins_anew(tmp_path):
+    first, second = Parrot(), Parrot()
+    first.mark, second.mark = "parts-1", "parts-2"
+    said(page_of(tmp_path, first), "To the first.")
+    page = page_of(tmp_path, second)
+    assert page.talk.turns == [] and page.suggested.layout.display == ""
+    assert any("To the first." in str(option) for option in page.earlier.options)  # and can still be gone on with
+    assert page_of(tmp_path, first).talk.turns[0].prompt == "To the first."
+    said(page, "To the second.")
+    assert page_of(tmp_path, second).talk.turns[0].prompt == "To the second."
+    assert page_of(tmp_path, first).talk.turns == []  # who spoke last is another
+
+
 def test_where_outputs_are_checked_nothing_is_reopened(tmp_path, monkeypatch):
     said(page_of(tmp_path), "first")
     monkeypatch.setenv(QUIET, "1")
