@@ -26,7 +26,7 @@ from minillm.statistical.metrics import wilson
 
 SHRUG = "I do not know."
 WORDS = ("better", "worse", "not told apart")
-SLACK = 0.015  # how much more than the best decision of a fine grid may be invented
+SLACK = 0.04  # how much more than the best of a grid may be invented: two fine grids differed by 0.026 in 2,190 draws
 _WRONG = tuple(-10 + 0.25 * i for i in range(44))
 _BETA = tuple(0.02 * 1.2**j for j in range(40))
 
