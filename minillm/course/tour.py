@@ -27,12 +27,12 @@ from minillm.course.tour_bench import Bench
 from minillm.course.tour_clicks import standing
 from minillm.course.tour_config import STAGES, TourConfig
 from minillm.course.tour_figure import results_figure
-from minillm.course.tour_folder import DONE, Measured, TourFolder
+from minillm.course.tour_folder import Measured, TourFolder
 from minillm.course.tour_models import make_eliza, make_gpt, make_lstm, make_ngram, make_window
 from minillm.course.tour_ppo import make_ppo
 from minillm.course.tour_reward import make_rm
 from minillm.course.tour_sft import make_sft
-from minillm.course.tour_table import StageRow, results_table, rows_of, store
+from minillm.course.tour_table import WIDTH, StageRow, results_table, rows_of, store
 
 __all__ = ["STAGES", "StageRow", "TourConfig", "results_figure", "results_table", "run_tour", "tour_command"]
 
@@ -109,8 +109,6 @@ def train_stages(
     config: TourConfig, folder: Path, stages: Sequence[str], say: Callable[[str], object] = lambda sentence: None
 ) -> None:
     """Train those of `stages`, in order, that are not there yet; what they are made of must come first or be there."""
-    if config.clicks is not None:
-        standing(config.clicks)
     torch.set_num_threads(config.threads)
     bench = Bench(TourFolder(config, folder), say)
     for stage in stages:
@@ -161,7 +159,7 @@ def _tour(folder: TourFolder, options: argparse.Namespace) -> int:
     say = lambda sentence: print(_fitting(sentence), flush=True)
     say(f"The tour of {len(STAGES)} models, kept in {folder.folder}.")
     say("Stop it when you like (Ctrl-C); the same command goes on where it was.")
-    if there := [stage for stage in STAGES if (folder.path(stage) / DONE).exists()]:
+    if there := folder.finished():
         say(f"There from before: {', '.join(there)}.")
     with aside(train_stages, config, folder.folder, ASIDE) as both:
         if both:
@@ -172,13 +170,19 @@ def _tour(folder: TourFolder, options: argparse.Namespace) -> int:
     if options.out:
         store(rows, config, Bench(folder, print).text.floor, Path(options.out))
     talk = f"Talk to any of them: minillm chat NAME, with NAME one of {', '.join(STAGES)}."
-    print("\n".join(_fitting(line) for line in f"\n{results_table(rows)}\n\n{LEGEND}\n\n{talk}".split("\n")))
+    table = results_table(rows, min(WIDTH, _columns() or WIDTH))
+    print("\n".join(_fitting(line) for line in f"\n{table}\n\n{LEGEND}\n\n{talk}".split("\n")))
     return 0
+
+
+def _columns() -> int | None:
+    """How wide the terminal is; None where the output is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _fitting(line: str) -> str:
     """A line broken between words at the edge of the terminal, if there is one; the rest stands under the verdicts."""
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    columns = _columns()
     if columns is None or len(line) <= columns:
         return line
     return textwrap.fill(line, columns, subsequent_indent=" " * 13, break_long_words=False, break_on_hyphens=False)

@@ -120,9 +120,13 @@ class TourFolder:
         shutil.rmtree(path / RUN, ignore_errors=True)
         self.point_here()
 
+    def finished(self) -> list[str]:
+        """The stages of these settings that are trained, in order; their files are not looked into."""
+        return [stage for stage in STAGES if (self.path(stage) / DONE).exists()]
+
     def point_here(self) -> None:
         """Note which folders hold the stages of this tour: the newest one, with which `minillm chat` talks."""
-        done = {stage: self.path(stage).name for stage in STAGES if (self.path(stage) / DONE).exists()}
+        done = {stage: self.path(stage).name for stage in self.finished()}
         write_atomically(self.folder / NEWEST, json.dumps({"stages": done}, indent=1))
 
     def put_aside(self, path: Path) -> Path:

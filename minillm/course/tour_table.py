@@ -211,8 +211,8 @@ _COLUMNS = (
 )
 
 
-def results_table(rows: Sequence[StageRow]) -> str:
-    """The table as text: numbers first, then a line for each verdict.
+def results_table(rows: Sequence[StageRow], width: int = WIDTH) -> str:
+    """The table as text: numbers first, then a verdict for each stage, broken at `width` characters.
 
     >>> print(results_table([]))
     stage  year  parameters  seconds  bits/char  above  followed  invented  worth  reward  KL
@@ -235,7 +235,7 @@ def results_table(rows: Sequence[StageRow]) -> str:
         f"{row.name.ljust(wide)}  {'yes' if row.passed else 'no '}  {row.model}: {row.verdict} (against {row.baseline})"
         for row in rows
     ]
-    told = [textwrap.fill(line, WIDTH, subsequent_indent=" " * (wide + 6), break_on_hyphens=False) for line in verdicts]
+    told = [textwrap.fill(line, width, subsequent_indent=" " * (wide + 6), break_on_hyphens=False) for line in verdicts]
     return "\n".join(line.rstrip() for line in [*table, *([""] if rows else []), *told])
 
 

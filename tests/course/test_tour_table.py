@@ -86,6 +86,17 @@ def test_the_table_shows_numbers_and_verdicts():
     assert "lstm    no   LSTM: is no better than window" in no
 
 
+@pytest.mark.parametrize("width", [60, 96])
+def test_verdicts_are_broken_once_between_words(width):
+    whole, broken = (results_table(rows_of(GOOD, FLOOR), w).split("\n\n")[1] for w in (10_000, width))
+    assert broken.split() == whole.split()
+    lines = broken.split("\n")
+    assert max(map(len, lines)) <= width
+    heads = [line for line in lines if not line.startswith(" ")]
+    assert len(heads) == 8 < len(lines)
+    assert all(line.startswith(" " * 12) for line in lines if line not in heads)
+
+
 def test_a_table_comes_back_from_its_file(tmp_path):
     rows = rows_of(GOOD, FLOOR)
     store(rows, TourConfig.quick(), FLOOR, tmp_path / "tour.json")
