@@ -191,3 +191,12 @@ def test_a_file_that_is_none_of_comparisons_is_refused_by_its_own_name(tmp_path)
         standing(path)
     with pytest.raises(ValueError, match="is not there"):
         standing(tmp_path / "nothing.jsonl")
+
+
+def test_what_is_finished_is_named_in_order(tmp_path):
+    folder = TourFolder(QUICK, tmp_path)
+    assert folder.finished() == []
+    folder.begin("gpt")
+    for stage in ("ngram", "eliza"):
+        folder.finish(stage, Measured(model=stage))
+    assert folder.finished() == ["eliza", "ngram"]
